@@ -1,0 +1,181 @@
+r"""Models: network + path + prediction + codec + base; what is trained, saved, sampled and scored.
+
+A model predicts one named quantity of its path. Its Markov generator is asked for with a *dynamics*:
+
+    `ODE`    ẋ = u(t, x)                                  probability flow
+    `SDE`    dX = (u + ε s) dt + √(2ε) dW                 same marginals for every ε ≥ 0
+    `Jump`   the marginal jump part of a path of letters   from logits
+
+The quantities that a dynamics needs are converted from the prediction by the path's rules. With an
+exact field all dynamics of a path have its marginals; with a learned field they differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from .codecs import Codec, Identity
+from .errors import CapabilityError, DomainError
+from .generators import MarkovGenerator, Origin, flow
+from .laws import Law
+from .parts import Parts, ScalarNoise, add_tangents
+from .paths import ProbabilityPath
+from .predictions import Prediction, convert, converted, plan
+from .samplers import Callback, Sampler, TimeGrid, Transform, integrate
+from .spaces import SmoothSpace
+from .states import Field, chunks, concatenate, map_state
+
+__all__ = ["ODE", "SDE", "Dynamics", "Jump", "Model"]
+
+
+@runtime_checkable
+class Dynamics(Protocol):
+    """How a model's path is run: which generator with the path's marginals."""
+
+    def generator(self, path: ProbabilityPath, prediction: str, field: Field) -> MarkovGenerator:
+        """The generator made from a field that predicts ``prediction`` of ``path``."""
+        ...
+
+
+@dataclass(frozen=True)
+class ODE:
+    """The probability flow ẋ = u(t, x): the component ``dynamics.ode``."""
+
+    def generator(self, path: ProbabilityPath, prediction: str, field: Field) -> MarkovGenerator:
+        velocity = converted(path.rules, prediction, field, "velocity")
+        return flow(path.space, velocity, Origin(path, prediction, field))
+
+
+@dataclass(frozen=True)
+class SDE:
+    r"""dX = (u + ε s) dt + √(2ε) dW: the component ``dynamics.sde``.
+
+    Adding ε(s·∇ + Δ), which leaves p_t invariant, changes the paths and not the marginals
+    (Albergo, Boffi & Vanden-Eijnden 2023, arXiv 2303.08797, Theorem 8 and eq. 2.20).
+
+    Args:
+        eps: ε ≥ 0 (σ² = 2ε).
+
+    Raises:
+        DomainError: ε is negative.
+    """
+
+    eps: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.eps < 0:
+            raise DomainError("dynamics.sde", "ε ≥ 0.", got=f"eps {self.eps:g}")
+
+    def generator(self, path: ProbabilityPath, prediction: str, field: Field) -> MarkovGenerator:
+        rules, eps = path.rules, self.eps
+        plan(rules, [prediction], "velocity"), plan(rules, [prediction], "score")
+
+        def evaluate(t: Tensor, x: Any) -> Parts:
+            given = {prediction: field(t, x)}
+            velocity = convert(rules, given, "velocity", t, x)
+            score = convert(rules, given, "score", t, x)
+            drift = add_tangents(velocity, map_state(lambda leaf: eps * leaf, score))
+            return Parts(velocity=drift, diffusion=ScalarNoise(math.sqrt(2 * eps)))
+
+        has = frozenset({"velocity", "diffusion"})
+        return MarkovGenerator(path.space, evaluate, has, Origin(path, prediction, field))
+
+
+@dataclass(frozen=True)
+class Jump:
+    """The marginal jump part of a path of letters, from logits: ``dynamics.jumps``."""
+
+    def generator(self, path: ProbabilityPath, prediction: str, field: Field) -> MarkovGenerator:
+        part = getattr(path, "jumps", None)
+        if part is None:
+            raise CapabilityError(
+                "dynamics.jumps",
+                "the path gives a jump part from logits.",
+                got=type(path).__name__,
+                fix="choose dynamics: ode or sde for this path",
+            )
+        logits = converted(path.rules, prediction, field, "logits")
+
+        def evaluate(t: Tensor, x: Any) -> Parts:
+            return Parts(jumps=part(t, x, logits(t, x)))
+
+        has = frozenset({"jumps"})
+        return MarkovGenerator(path.space, evaluate, has, Origin(path, prediction, field))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with everything that gives its output a meaning.
+
+    Args:
+        network: ``network(t, state)``, t ``(batch,)``; the raw prediction.
+        path: the probability path that it is trained on.
+        base: the law at t = 0.
+        predict: the name of its prediction, one of ``path.predictions``.
+        codec: data ↔ state.
+        guide: optional guidance, a map from field to field, applied before conversion.
+
+    Raises:
+        CapabilityError: the path has no such prediction.
+    """
+
+    network: nn.Module | Field
+    path: ProbabilityPath
+    base: Law
+    predict: str = "velocity"
+    codec: Codec = field(default_factory=Identity)
+    guide: Callable[[Field], Field] | None = None
+
+    def __post_init__(self) -> None:
+        if self.predict not in self.path.predictions:
+            raise CapabilityError(
+                "Model",
+                f"{type(self.path).__name__} has no prediction {self.predict!r}.",
+                got=f"predict: {self.predict}",
+                fix="choose one of " + ", ".join(sorted(self.path.predictions)),
+            )
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the network is asked for."""
+        return self.path.predictions[self.predict]
+
+    def field(self, t: Tensor, state: Any) -> Any:
+        """The prediction at (t, state): the network's output, tangents projected, not guided."""
+        raw = self.network(t, state)
+        if self.prediction.tangent and isinstance(self.path.space, SmoothSpace):
+            return self.path.space.project_tangent(state, raw)
+        return raw
+
+    def generator(self, dynamics: Dynamics) -> MarkovGenerator:
+        """The model's Markov generator with the given dynamics."""
+        source = self.field if self.guide is None else self.guide(self.field)
+        return dynamics.generator(self.path, self.predict, source)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        dynamics: Dynamics,
+        sampler: Sampler,
+        grid: TimeGrid,
+        rng: torch.Generator,
+        *,
+        chunk: int = 4096,
+        transforms: Sequence[Transform] = (),
+        callbacks: Sequence[Callback] = (),
+    ) -> Any:
+        """``count`` rows of data: base draws carried to t = 1 and decoded, ``chunk`` at a time."""
+        gen = self.generator(dynamics)
+        start = self.base.sample(count, rng)
+        solved = [
+            integrate(sampler, gen, piece, grid, rng, transforms=transforms, callbacks=callbacks).state
+            for piece in chunks(start, chunk)
+        ]
+        return self.codec.decode(concatenate(solved))

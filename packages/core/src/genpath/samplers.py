@@ -1,0 +1,467 @@
+r"""Samplers: one loop that integrates any generator on any space.
+
+A `Sampler` states how one step is made; `integrate` is the loop. Between steps, declared
+*transforms* map carry to carry (resample, clamp, project); callbacks only watch. A sampler declares
+the parts that it carries, its order and its network calls per step, and refuses by name what it
+cannot carry.
+
+    `Euler`          all parts, all spaces: x ← step(x, h u + √h σξ), then jumps, then the weight;
+                     order 1 (for the moments of a flow or an SDE, and for jump laws)
+    `RungeKutta`     flows, from a `Tableau`: ambient stages, projected; order of the tableau
+    `AdamsBashforth` flows, two-step, order 2 with one network call per step
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .errors import CapabilityError, DomainError
+from .generators import MarkovGenerator
+from .parts import Jumps, Parts, add_tangents, exposure
+from .spaces import as_smooth
+from .states import axpy, batch_size, device_of, dtype_of, map_state, row_times
+
+__all__ = [
+    "EULER",
+    "HEUN",
+    "MIDPOINT",
+    "RK4",
+    "AdamsBashforth",
+    "Carry",
+    "Euler",
+    "RungeKutta",
+    "Sampler",
+    "Samples",
+    "Solver",
+    "Tableau",
+    "TimeGrid",
+    "Transform",
+    "integrate",
+]
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """The times of a solve, as plain numbers in [0, 1], not necessarily monotone.
+
+    Args:
+        times: at least two finite numbers; consecutive ones differ.
+
+    Raises:
+        DomainError: a time is not finite or outside [0, 1], or a step has length 0.
+
+    Example:
+        >>> TimeGrid.uniform(4).times
+        (0.0, 0.25, 0.5, 0.75, 1.0)
+    """
+
+    times: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        values = tuple(float(t) for t in self.times)
+        object.__setattr__(self, "times", values)
+        if len(values) < 2 or any(not (math.isfinite(t) and 0 <= t <= 1) for t in values):
+            raise DomainError(
+                "TimeGrid",
+                "a grid has at least two finite times in [0, 1].",
+                got=", ".join(f"{t:g}" for t in values[:6]) + (", …" if len(values) > 6 else ""),
+                fix="convert noise levels or step indices to t first; t = 1 is the data",
+            )
+        if any(a == b for a, b in itertools.pairwise(values)):
+            raise DomainError("TimeGrid", "consecutive times differ.", got="a step of length 0")
+
+    @staticmethod
+    def uniform(steps: int, start: float = 0.0, end: float = 1.0) -> TimeGrid:
+        """``steps`` equal steps from ``start`` to ``end`` (either may be the larger)."""
+        if steps < 1:
+            raise DomainError("TimeGrid.uniform", "there is at least one step.", got=f"{steps}")
+        return TimeGrid(tuple(start + (end - start) * i / steps for i in range(steps)) + (end,))
+
+    @property
+    def increasing(self) -> bool:
+        """Whether time only runs forward."""
+        return all(a < b for a, b in itertools.pairwise(self.times))
+
+    def reversed(self) -> TimeGrid:
+        """The same times, last first."""
+        return TimeGrid(self.times[::-1])
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What a solve carries from step to step; all of it is batch-first.
+
+    Args:
+        state: the rows, with their facts.
+        log_weight: accumulated ∫ g dt, ``(batch,)``; None when the generator has no potential.
+        memory: what a multistep solver remembers: name → state-like value.
+    """
+
+    state: Any
+    log_weight: Tensor | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a solve returns.
+
+    Args:
+        state: the final rows.
+        log_weight: final log-weights, or None.
+        times: the recorded times.
+        trajectory: the recorded states, one per recorded time.
+    """
+
+    state: Any
+    log_weight: Tensor | None = None
+    times: tuple[float, ...] = ()
+    trajectory: tuple[Any, ...] = ()
+
+
+Transform = Callable[[Carry, float, torch.Generator], Carry]
+"""A map ``(carry, t, rng) -> carry`` applied after each step."""
+
+Callback = Callable[[int, float, Carry], None]
+"""A watcher ``(index, t, carry)``, called after each step and its transforms."""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """How one step is made.
+
+    ``carries`` names the parts that it integrates, ``order`` its order of accuracy,
+    ``calls_per_step`` its evaluations of the generator.
+    """
+
+    @property
+    def carries(self) -> frozenset[str]: ...
+
+    @property
+    def order(self) -> int: ...
+
+    @property
+    def calls_per_step(self) -> int: ...
+
+    def init(self, gen: MarkovGenerator, state: Any) -> Carry:
+        """The first carry."""
+        ...
+
+    def step(
+        self, gen: MarkovGenerator, carry: Carry, t: float, t_next: float, rng: torch.Generator
+    ) -> Carry:
+        """The carry at ``t_next`` from the carry at ``t``."""
+        ...
+
+
+def integrate(
+    sampler: Sampler,
+    gen: MarkovGenerator,
+    state: Any,
+    grid: TimeGrid | Sequence[float],
+    rng: torch.Generator,
+    *,
+    transforms: Iterable[Transform] = (),
+    callbacks: Iterable[Callback] = (),
+    record: bool | Sequence[int] = False,
+) -> Samples:
+    """Carry ``state`` along the grid.
+
+    Args:
+        sampler: how a step is made.
+        gen: what is integrated.
+        state: the rows at the first time of the grid.
+        grid: a `TimeGrid`, or times to make one.
+        rng: all randomness of the solve, on the state's device.
+        transforms: applied in order after each step.
+        callbacks: called after each step; they must not change anything.
+        record: True to keep all states, or the indices of grid times to keep.
+
+    Returns:
+        `Samples`; an empty batch gives an empty batch.
+
+    Raises:
+        CapabilityError: the sampler does not carry a part of the generator, or noise, jumps or
+            weights are asked to run backwards in time (use `genpath.reversal.reverse`).
+
+    Example:
+        >>> from genpath.generators import flow
+        >>> from genpath.spaces import Euclidean
+        >>> gen = flow(Euclidean(1), lambda t, x: x)
+        >>> grid, rng = TimeGrid.uniform(10), torch.Generator()
+        >>> integrate(RungeKutta(RK4), gen, torch.ones(1, 1), grid, rng).state
+        tensor([[2.7183]])
+    """
+    times = grid if isinstance(grid, TimeGrid) else TimeGrid(tuple(grid))
+    _refuse(sampler, gen, times)
+    transforms, callbacks = tuple(transforms), tuple(callbacks)
+    if record is True:
+        kept = frozenset(range(len(times)))
+    else:
+        kept = frozenset(record or ())
+    carry = sampler.init(gen, state)
+    recorded = [(times.times[0], carry.state)] if 0 in kept else []
+    for index, (t, t_next) in enumerate(itertools.pairwise(times.times), 1):
+        carry = sampler.step(gen, carry, t, t_next, rng)
+        for transform in transforms:
+            carry = transform(carry, t_next, rng)
+        for callback in callbacks:
+            callback(index, t_next, carry)
+        if index in kept:
+            recorded.append((t_next, carry.state))
+    return Samples(
+        carry.state, carry.log_weight, tuple(t for t, _ in recorded), tuple(s for _, s in recorded)
+    )
+
+
+def _refuse(sampler: Sampler, gen: MarkovGenerator, grid: TimeGrid) -> None:
+    name = type(sampler).__name__
+    extra = gen.has - sampler.carries
+    if extra:
+        raise CapabilityError(
+            name,
+            f"it carries {', '.join(sorted(sampler.carries))} only.",
+            got=f"a generator with {', '.join(sorted(extra))}",
+            fix="use Euler, which carries every part, or another dynamics",
+        )
+    one_way = gen.has & {"diffusion", "jumps", "potential"}
+    if one_way and not grid.increasing:
+        raise CapabilityError(
+            name,
+            f"{', '.join(sorted(one_way))} run forward in time only.",
+            got="a grid that goes back",
+            fix="reverse the generator (genpath.reversal.reverse) and integrate forward in s = 1 − t",
+        )
+
+
+def _start(gen: MarkovGenerator, state: Any) -> Carry:
+    weight = None
+    if "potential" in gen.has:
+        weight = torch.zeros(batch_size(state), dtype=dtype_of(state), device=device_of(state))
+    return Carry(state, weight)
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A sampler with the grid that it runs on: what a config's ``sampler`` slot builds."""
+
+    sampler: Sampler
+    grid: TimeGrid
+
+    @property
+    def calls(self) -> int:
+        """Network calls of one solve (a multistep method's starting call left out)."""
+        return self.sampler.calls_per_step * (len(self.grid) - 1)
+
+
+@dataclass(frozen=True)
+class Euler:
+    """One evaluation per step, for every part on every space; order 1.
+
+    Velocity and diffusion move along one tangent, x ← step(x, h u + √h σξ): Euler–Maruyama on
+    R^d, a geodesic random walk on a manifold. Sites jump with probability 1 − e^{−∫λ} and then
+    land on a target drawn at the step's start. The weight gains h g. The three are a split step
+    from one evaluation.
+
+    Example:
+        >>> Euler().order, Euler().calls_per_step
+        (1, 1)
+    """
+
+    carries: frozenset[str] = frozenset({"velocity", "diffusion", "jumps", "potential"})
+    order: int = 1
+    calls_per_step: int = 1
+
+    def init(self, gen: MarkovGenerator, state: Any) -> Carry:
+        """State and, with a potential, zero log-weights."""
+        return _start(gen, state)
+
+    def step(
+        self, gen: MarkovGenerator, carry: Carry, t: float, t_next: float, rng: torch.Generator
+    ) -> Carry:
+        """One split step of length ``t_next − t``."""
+        h, state, weight = t_next - t, carry.state, carry.log_weight
+        parts = gen.evaluate(row_times(t, state), state)
+        if parts.velocity is not None or parts.diffusion is not None:
+            state = as_smooth(gen.space, "Euler").step(state, self._tangent(gen, parts, state, h, rng))
+        if parts.jumps is not None:
+            state = _jump(parts.jumps, state, t, t_next, rng)
+        if parts.potential is not None and weight is not None:
+            weight = weight + h * parts.potential
+        return replace(carry, state=state, log_weight=weight)
+
+    def _tangent(
+        self, gen: MarkovGenerator, parts: Parts, x: Any, h: float, rng: torch.Generator
+    ) -> Any:
+        tangent = None
+        if parts.velocity is not None:
+            tangent = map_state(lambda leaf: h * leaf, parts.velocity)
+        if parts.diffusion is not None:
+            noise = parts.diffusion(parts.diffusion.draw(gen.space, x, rng))
+            tangent = add_tangents(tangent, map_state(lambda leaf: math.sqrt(h) * leaf, noise))
+        return tangent
+
+
+def _jump(jumps: Jumps | Mapping[str, Jumps], x: Any, t: float, t_next: float, rng: torch.Generator) -> Any:
+    if isinstance(jumps, Mapping):
+        return {**x, **{n: _jump(part, x[n], t, t_next, rng) for n, part in jumps.items()}}
+    chance = -torch.expm1(-exposure(jumps, t, t_next))
+    happens = torch.rand(chance.shape, generator=rng, device=chance.device, dtype=chance.dtype) < chance
+
+    def land(target: Any, here: Any) -> Any:
+        shape = happens.shape + (1,) * (here.dim() - happens.dim())
+        return torch.where(happens.reshape(shape), target, here)
+
+    moved = map_state(land, jumps.targets(rng), x)
+    return {**x, **moved} if isinstance(x, Mapping) else moved
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """The coefficients of an explicit Runge–Kutta method; it refuses to be wrong.
+
+    Args:
+        a: strictly lower triangular rows, one per stage.
+        b: weights.
+        c: nodes.
+        order: 1 to 4; all order conditions up to it are checked when it is built.
+
+    Raises:
+        DomainError: the first condition that fails, by its formula.
+
+    Example:
+        >>> Tableau(((), (1.0,)), (1.0, 0.0), (0.0, 1.0), 2)
+        Traceback (most recent call last):
+        ...
+        genpath.errors.DomainError: Tableau: order 2 needs Σ bᵢcᵢ = 1/2.
+          got   0
+    """
+
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+    c: tuple[float, ...]
+    order: int
+
+    def __post_init__(self) -> None:
+        stages = len(self.b)
+        if [len(row) for row in self.a] != list(range(stages)) or len(self.c) != stages:
+            raise DomainError("Tableau", "row i of `a` has i entries, `b` and `c` one per stage.")
+        if not 1 <= self.order <= 4:
+            raise DomainError("Tableau", "order is 1, 2, 3 or 4.", got=str(self.order))
+        full = torch.zeros(stages, stages, dtype=torch.float64)
+        for i, row in enumerate(self.a):
+            full[i, : len(row)] = torch.tensor(row, dtype=torch.float64)
+        b = torch.tensor(self.b, dtype=torch.float64)
+        c = torch.tensor(self.c, dtype=torch.float64)
+        conditions = [
+            (1, "Σⱼ aᵢⱼ = cᵢ", float((full.sum(1) - c).abs().max()), 0.0),
+            (1, "Σ bᵢ = 1", float(b.sum()), 1.0),
+            (2, "Σ bᵢcᵢ = 1/2", float(b @ c), 1 / 2),
+            (3, "Σ bᵢcᵢ² = 1/3", float(b @ c**2), 1 / 3),
+            (3, "Σ bᵢaᵢⱼcⱼ = 1/6", float(b @ full @ c), 1 / 6),
+            (4, "Σ bᵢcᵢ³ = 1/4", float(b @ c**3), 1 / 4),
+            (4, "Σ bᵢcᵢaᵢⱼcⱼ = 1/8", float((b * c) @ full @ c), 1 / 8),
+            (4, "Σ bᵢaᵢⱼcⱼ² = 1/12", float(b @ full @ c**2), 1 / 12),
+            (4, "Σ bᵢaᵢⱼaⱼₖcₖ = 1/24", float(b @ full @ full @ c), 1 / 24),
+        ]
+        for order, formula, value, expected in conditions:
+            if order <= self.order and abs(value - expected) > 1e-12:
+                raise DomainError("Tableau", f"order {order} needs {formula}.", got=f"{value:g}")
+
+
+EULER = Tableau(((),), (1.0,), (0.0,), 1)
+MIDPOINT = Tableau(((), (0.5,)), (0.0, 1.0), (0.0, 0.5), 2)
+HEUN = Tableau(((), (1.0,)), (0.5, 0.5), (0.0, 1.0), 2)
+RK4 = Tableau(
+    ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), (0.0, 0.5, 0.5, 1.0), 4
+)
+
+
+@dataclass(frozen=True)
+class RungeKutta:
+    """An explicit Runge–Kutta method for flows on R^d, on embedded manifolds and their products.
+
+    Stages and the step are ambient sums, each projected onto the space. That is the ambient method
+    for the field u(t, project(x)), which is tangent to the space, so its order is the tableau's.
+    Times may run in either direction.
+    """
+
+    tableau: Tableau = HEUN
+    carries: frozenset[str] = frozenset({"velocity"})
+
+    @property
+    def order(self) -> int:
+        """The tableau's order."""
+        return self.tableau.order
+
+    @property
+    def calls_per_step(self) -> int:
+        """One per stage."""
+        return len(self.tableau.b)
+
+    def init(self, gen: MarkovGenerator, state: Any) -> Carry:
+        """The state alone."""
+        return _start(gen, state)
+
+    def step(
+        self, gen: MarkovGenerator, carry: Carry, t: float, t_next: float, rng: torch.Generator
+    ) -> Carry:
+        """One step of length ``t_next − t``, of either sign."""
+        h, x, slopes = t_next - t, carry.state, list[Any]()
+        for row, node in zip(self.tableau.a, self.tableau.c, strict=True):
+            point = self._move(gen, x, slopes, row, h)
+            slopes.append(gen.evaluate(row_times(t + node * h, point), point).velocity)
+        return replace(carry, state=self._move(gen, x, slopes, self.tableau.b, h))
+
+    def _move(
+        self, gen: MarkovGenerator, x: Any, slopes: list[Any], weights: Sequence[float], h: float
+    ) -> Any:
+        used = [(s, w * h) for s, w in zip(slopes, weights, strict=True) if w]
+        if not used:
+            return x
+        for slope, weight in used:
+            x = axpy(x, slope, weight)
+        return gen.space.project(x)
+
+
+@dataclass(frozen=True)
+class AdamsBashforth:
+    """The two-step Adams–Bashforth method for flows: order 2 with one network call per step.
+
+    x ← x + h (1 + r/2) u_n − h (r/2) u_{n−1} with r = h / h_previous; the first step is Heun's,
+    so that the order holds from the start (one extra call). Remembers the last slope.
+    """
+
+    carries: frozenset[str] = frozenset({"velocity"})
+    order: int = 2
+    calls_per_step: int = 1
+
+    def init(self, gen: MarkovGenerator, state: Any) -> Carry:
+        """The state; memory fills at the first step."""
+        return _start(gen, state)
+
+    def step(
+        self, gen: MarkovGenerator, carry: Carry, t: float, t_next: float, rng: torch.Generator
+    ) -> Carry:
+        """One step of length ``t_next − t``."""
+        h, x = t_next - t, carry.state
+        slope = gen.evaluate(row_times(t, x), x).velocity
+        if carry.memory:
+            ratio = h / carry.memory["step"]
+            moved = axpy(axpy(x, slope, h * (1 + ratio / 2)), carry.memory["slope"], -h * ratio / 2)
+        else:
+            end = gen.space.project(axpy(x, slope, h))
+            later = gen.evaluate(row_times(t_next, end), end).velocity
+            moved = axpy(axpy(x, slope, h / 2), later, h / 2)
+        memory = {"slope": slope, "step": row_times(h, x)}
+        return replace(carry, state=gen.space.project(moved), memory=memory)
