@@ -81,8 +81,12 @@ class Standardise:
 
     def __post_init__(self) -> None:
         if not bool((self.std > 0).all()):
-            raise DomainError("Standardise", "every std is positive.", got=f"{float(self.std.min()):g}",
-                              fix="drop constant coordinates, or set `floor`")
+            raise DomainError(
+                "Standardise",
+                "every std is positive.",
+                got=f"{float(self.std.min()):g}",
+                fix="drop constant coordinates, or set `floor`",
+            )
 
     @staticmethod
     def fit(rows: Tensor, floor: float = 1e-6) -> Standardise:
@@ -125,8 +129,11 @@ class Dequantise:
 
     def __post_init__(self) -> None:
         if self.levels < 2 or not self.scale > 0:
-            raise DomainError("Dequantise", "levels ≥ 2 and scale > 0.",
-                              got=f"levels {self.levels}, scale {self.scale:g}")
+            raise DomainError(
+                "Dequantise",
+                "levels ≥ 2 and scale > 0.",
+                got=f"levels {self.levels}, scale {self.scale:g}",
+            )
 
     def space(self, data_space: Space) -> Space:
         return _flat(data_space, "Dequantise")
@@ -172,6 +179,10 @@ class Chain:
 
 def _flat(space: Space, where: str) -> Space:
     if not isinstance(space, Euclidean):
-        raise CapabilityError(where, "it acts on points of R^d.", got=repr(space),
-                              fix="choose codec: identity for this data")
+        raise CapabilityError(
+            where,
+            "it acts on points of R^d.",
+            got=repr(space),
+            fix="choose codec: identity for this data",
+        )
     return space

@@ -7,7 +7,7 @@ Three cases, one obligation, ``pairs(count, rng)``:
     `Simulated`     pairs made by a model: x1 from the data, x0 (or the reverse) from a sampler,
                     as in bridge matching
 
-Whatever the pairing, both marginals stay what they are. Facts of a row (labels, masks) belong to x1.
+Whatever the pairing, both marginals stay what they are. Facts of a row belong to x1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Datasets: rows to learn from, split, with where they came from.
 
-A data component returns a `Dataset`. Rows are in the data's own units; a codec takes them to states.
+A data component returns a `Dataset`. Rows are in the data's own units; a codec makes states.
 Splits are by hash of a row's content, so that copies stay on one side.
 """
 

@@ -11,6 +11,7 @@ log-density along an ODE unbiased.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from .spaces import Space, as_smooth
 from .states import Field
 
-__all__ = ["exact_divergence", "hutchinson_divergence"]
+__all__ = ["exact_divergence", "hutchinson_divergence", "pushforward"]
 
 
 def exact_divergence(space: Space, field: Field, t: Tensor, x: Any) -> tuple[Any, Tensor]:
@@ -39,7 +40,7 @@ def exact_divergence(space: Space, field: Field, t: Tensor, x: Any) -> tuple[Any
         value, slope = _derivative(field, t, x, direction)
         return value, smooth.inner(x, direction, slope)
 
-    values, terms = torch.func.vmap(one, out_dims=(None, 0))(basis)
+    values, terms = torch.func.vmap(one, out_dims=(None, 0))(basis)  # type: ignore[arg-type]
     return values, terms.sum(0)
 
 
@@ -57,10 +58,14 @@ def hutchinson_divergence(
     return value, smooth.inner(x, direction, slope)
 
 
+def pushforward(function: Callable[[Any], Any], at: Any, direction: Any) -> tuple[Any, Any]:
+    """The value of ``function`` at a point and its derivative along ``direction``, in one pass."""
+    value, slope = torch.func.jvp(function, (at,), (direction,))[:2]
+    return value, slope
+
+
 def _derivative(field: Field, t: Tensor, x: Any, direction: Any) -> tuple[Any, Any]:
     if isinstance(x, Tensor):
-        return torch.func.jvp(lambda y: field(t, y), (x,), (direction,))  # type: ignore[no-any-return]
+        return pushforward(lambda y: field(t, y), x, direction)
     moving = {name: x[name] for name in direction}
-    return torch.func.jvp(  # type: ignore[no-any-return]
-        lambda y: field(t, {**x, **y}), (moving,), (dict(direction),)
-    )
+    return pushforward(lambda y: field(t, {**x, **y}), moving, dict(direction))

@@ -8,7 +8,7 @@ components, products are generators of the summed, sped-up and joint processes (
 2024, arXiv 2410.20587; Markov superposition: weights may depend on time, never on the state).
 
 What follows from the definition is derived here: `MarkovGenerator.apply` evaluates L_t f,
-`MarkovGenerator.adjoint` evaluates (L_t* p)/p, so that ∂_t log p = (L_t* p)/p is a test of any exact
+`MarkovGenerator.adjoint` evaluates (L_t* p)/p, so that ∂_t log p = (L_t* p)/p tests any exact
 density, and `d/dt E[w f] = E[w (Lf + g f)]` of any weighted law. ``apply`` and ``adjoint`` are
 diagnostics: they evaluate directions along a basis, and all targets of a jump.
 """
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .divergences import exact_divergence
+from .divergences import exact_divergence, pushforward
 from .errors import CapabilityError, DomainError
 from .parts import (
     ClockedJumps,
@@ -37,7 +37,7 @@ from .parts import (
 )
 from .schedules import Scalar
 from .spaces import Euclidean, FiniteSpace, Product, Space, as_smooth
-from .states import Field, State, batch_size, map_state, per_row, repeat, row_times
+from .states import Field, batch_size, map_state, per_row, repeat, row_times
 
 __all__ = ["MarkovGenerator", "Origin", "coupled", "flow", "product"]
 
@@ -198,12 +198,18 @@ class MarkovGenerator:
             assert diffusion is not None
             a = torch.zeros_like(p0)
             for columns in diffusion.columns(self.space, y):
-                a = a + ((columns * left).flatten(2).sum(2) * (columns * right).flatten(2).sum(2)).sum(0)
+                a = a + (
+                    (columns * left).flatten(2).sum(2) * (columns * right).flatten(2).sum(2)
+                ).sum(0)
             return a * torch.exp(log_p(y) - p0)
 
         zero, one = x.new_zeros(()), x.new_ones(())
-        inner = lambda h: torch.func.jvp(lambda k: weighted(h, k), (zero,), (one,))[1]  # noqa: E731
-        mixed: Tensor = torch.func.jvp(inner, (zero,), (one,))[1]
+
+        def inner(h: Tensor) -> Tensor:
+            result: Tensor = pushforward(lambda k: weighted(h, k), zero, one)[1]
+            return result
+
+        mixed: Tensor = pushforward(inner, zero, one)[1]
         return 0.5 * mixed.reshape(shape).sum(0)
 
     def _adjoint_jumps(self, parts: Parts, log_p: TestFunction, t: Tensor, x: Any) -> Tensor:
@@ -334,8 +340,7 @@ def along(f: TestFunction, space: Space, x: Any, v: Any) -> tuple[Tensor, Tensor
     def moved(h: Tensor) -> Tensor:
         return f(smooth.step(x, map_state(lambda leaf: h * leaf, v)))
 
-    pair: tuple[Tensor, Tensor] = torch.func.jvp(moved, (zero,), (one,))
-    return pair
+    return pushforward(moved, zero, one)
 
 
 def derivatives(f: TestFunction, space: Space, x: Any, columns: Any) -> tuple[Tensor, Tensor]:
@@ -351,10 +356,10 @@ def derivatives(f: TestFunction, space: Space, x: Any, columns: Any) -> tuple[Te
         return f(smooth.step(points, map_state(lambda leaf: h * leaf, flat)))
 
     def slope(h: Tensor) -> Tensor:
-        result: Tensor = torch.func.jvp(moved, (h,), (one,))[1]
+        result: Tensor = pushforward(moved, h, one)[1]
         return result
 
-    value, second = torch.func.jvp(slope, (zero,), (one,))
+    value, second = pushforward(slope, zero, one)
     return value.reshape(count, rows), second.reshape(count, rows)
 
 

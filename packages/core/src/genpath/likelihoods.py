@@ -6,15 +6,15 @@ Mathieu & Nickel 2020, arXiv 2006.10605)
     log p_1(x_1) = log p_0(x_0) − ∫₀¹ div u(t, x_t) dt,
 
 solved from t = 1 to 0 with the log-density as one more coordinate of the state: the augmented state
-{x, log_density, probe} has an ordinary generator, whose probe is a fact of its row. `FlowMap` is the
-same solve from any s to any t, as an invertible map with log-determinant.
+{x, log_density, probe} has an ordinary generator, whose probe is a fact of its row. `SolvedFlow` is
+the same solve from any s to any t, as an invertible map with log-determinant.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -70,9 +70,12 @@ def tracked(gen: MarkovGenerator, divergence: str = "exact") -> MarkovGenerator:
         CapabilityError: the generator is not a flow.
     """
     if gen.has != {"velocity"}:
-        raise CapabilityError("likelihood", "log-densities are tracked along a flow.",
-                              got=f"a generator with {', '.join(sorted(gen.has))}",
-                              fix="ask the model for dynamics: ode")
+        raise CapabilityError(
+            "likelihood",
+            "log-densities are tracked along a flow.",
+            got=f"a generator with {', '.join(sorted(gen.has))}",
+            fix="ask the model for dynamics: ode",
+        )
     inner = gen.space
     factors = dict(inner.factors) if isinstance(inner, Product) else {POINT: inner}
     space = Product({**factors, LOG_DENSITY: Euclidean()})
@@ -122,7 +125,9 @@ def _wrap(space: Space, x: Any, probes: bool, rng: torch.Generator) -> dict[str,
 class FlowMap(Protocol):
     """X_{s,t}: where a point at time s is at time t, with the log-determinant where known."""
 
-    def __call__(self, s: float, t: float, x: Any, rng: torch.Generator) -> tuple[Any, Tensor | None]:
+    def __call__(
+        self, s: float, t: float, x: Any, rng: torch.Generator
+    ) -> tuple[Any, Tensor | None]:
         """The image of ``x`` and log |det ∂X_{s,t}/∂x| ``(batch,)``, or None."""
         ...
 
@@ -139,7 +144,7 @@ class SolvedFlow:
     """
 
     gen: MarkovGenerator
-    sampler: Sampler = RungeKutta(RK4)
+    sampler: Sampler = field(default_factory=lambda: RungeKutta(RK4))
     steps: int = 50
     divergence: str = "exact"
 
@@ -171,7 +176,7 @@ class ODELikelihood:
         chunk: rows solved together; exact divergence holds ``dimension`` times as many.
     """
 
-    sampler: Sampler = RungeKutta(RK4)
+    sampler: Sampler = field(default_factory=lambda: RungeKutta(RK4))
     steps: int = 50
     divergence: str = "exact"
     probes: int = 2
@@ -182,14 +187,17 @@ class ODELikelihood:
     def __call__(self, model: Model, data: Any, rng: torch.Generator) -> LogLikelihood:
         base = model.base
         if not isinstance(base, DensityLaw):
-            raise CapabilityError("likelihood.ode", "the base law has a log-density.",
-                                  got=type(base).__name__)
+            raise CapabilityError(
+                "likelihood.ode", "the base law has a log-density.", got=type(base).__name__
+            )
         solve = SolvedFlow(model.generator(ODE()), self.sampler, self.steps, self.divergence)
         exact_codec, exact_trace = model.codec.exact, self.divergence == "exact"
         repeats = (1 if exact_trace else self.probes) * (1 if exact_codec else self.encodings)
         values = []
         for _ in range(repeats):
-            pieces = [self._once(model, base, solve, piece, rng) for piece in chunks(data, self.chunk)]
+            pieces = [
+                self._once(model, base, solve, piece, rng) for piece in chunks(data, self.chunk)
+            ]
             values.append(torch.cat(pieces))
         stacked = torch.stack(values)
         error = torch.zeros_like(stacked[0])

@@ -1,6 +1,6 @@
 r"""Models: network + path + prediction + codec + base; what is trained, saved, sampled and scored.
 
-A model predicts one named quantity of its path. Its Markov generator is asked for with a *dynamics*:
+A model predicts one named quantity of its path. Its generator is asked for with a *dynamics*:
 
     `ODE`    ẋ = u(t, x)                                  probability flow
     `SDE`    dX = (u + ε s) dt + √(2ε) dW                 same marginals for every ε ≥ 0
@@ -175,7 +175,9 @@ class Model:
         gen = self.generator(dynamics)
         start = self.base.sample(count, rng)
         solved = [
-            integrate(sampler, gen, piece, grid, rng, transforms=transforms, callbacks=callbacks).state
+            integrate(
+                sampler, gen, piece, grid, rng, transforms=transforms, callbacks=callbacks
+            ).state
             for piece in chunks(start, chunk)
         ]
         return self.codec.decode(concatenate(solved))

@@ -53,13 +53,16 @@ def squared(model: Model, state: Any, target: Any, prediction: Any) -> Tensor:
 def poisson(model: Model, state: Any, target: Tensor, prediction: Tensor) -> Tensor:
     """Σ a log(a/b) − a + b with 0 log 0 = 0; the prediction is log b."""
     value = torch.special.xlogy(target, target) - target * prediction - target + prediction.exp()
-    return value.flatten(1).sum(1)
+    total: Tensor = value.flatten(1).sum(1)
+    return total
 
 
 def cross_entropy(model: Model, state: Any, target: Tensor, prediction: Tensor) -> Tensor:
     """−log softmax(prediction)[target], summed over sites; the target is an index per site."""
     letters = prediction.shape[-1]
-    value = functional.cross_entropy(prediction.reshape(-1, letters), target.reshape(-1), reduction="none")
+    value = functional.cross_entropy(
+        prediction.reshape(-1, letters), target.reshape(-1), reduction="none"
+    )
     return value.reshape(target.shape).flatten(1).sum(1)
 
 

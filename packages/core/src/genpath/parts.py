@@ -159,7 +159,9 @@ class MatrixFreeNoise:
         if self.drivers is None:
             return space
         if not isinstance(space, Product):
-            raise CapabilityError("MatrixFreeNoise", "drivers name leaves of a Product.", got=repr(space))
+            raise CapabilityError(
+                "MatrixFreeNoise", "drivers name leaves of a Product.", got=repr(space)
+            )
         return Product({name: space.factors[name] for name in self.drivers})
 
     def _state(self, state: State) -> State:
@@ -168,7 +170,9 @@ class MatrixFreeNoise:
         return {name: state[name] for name in self.drivers}
 
     def draw(self, space: Space, state: State, rng: torch.Generator) -> Any:
-        return as_smooth(self._space(space), "MatrixFreeNoise").tangent_noise(self._state(state), rng)
+        return as_smooth(self._space(space), "MatrixFreeNoise").tangent_noise(
+            self._state(state), rng
+        )
 
     def __call__(self, noise: Any) -> Any:
         return self.function(noise)
@@ -194,15 +198,17 @@ class FactorNoise:
     def uniform(self) -> bool:
         return all(noise.uniform for noise in self.factors.values())
 
-    def draw(self, space: Product, state: Mapping[str, Tensor], rng: torch.Generator) -> Any:
+    def draw(self, space: Any, state: Any, rng: torch.Generator) -> Any:
         return {n: m.draw(space.factors[n], state[n], rng) for n, m in self.factors.items()}
 
     def __call__(self, noise: Any) -> Any:
         return {n: m(noise[n]) for n, m in self.factors.items()}
 
-    def columns(self, space: Product, state: Mapping[str, Tensor]) -> list[Any]:
+    def columns(self, space: Any, state: Any) -> list[Any]:
         return [
-            {n: stack} for n, m in self.factors.items() for stack in m.columns(space.factors[n], state[n])
+            {n: stack}
+            for n, m in self.factors.items()
+            for stack in m.columns(space.factors[n], state[n])
         ]
 
     def scaled(self, factor: Tensor | float) -> FactorNoise:
@@ -265,7 +271,7 @@ def exposure(jumps: Jumps, t: float, t_next: float) -> Tensor:
 
 
 def atoms(jumps: Jumps, x: State) -> tuple[Any, Tensor]:
-    """All targets ``(count, batch, …)`` of a jump part at ``x`` with their rates ``(count, batch)``.
+    """All targets ``(count, batch, …)`` of a jump part at ``x``, and rates ``(count, batch)``.
 
     Raises:
         CapabilityError: the part can only draw.
@@ -461,7 +467,9 @@ class SumJumps:
             result = leaves[0]
             for k, leaf in enumerate(leaves[1:], 1):
                 mask = chosen == k
-                result = torch.where(mask.reshape(mask.shape + (1,) * (leaf.dim() - mask.dim())), leaf, result)
+                result = torch.where(
+                    mask.reshape(mask.shape + (1,) * (leaf.dim() - mask.dim())), leaf, result
+                )
             return result
 
         return map_state(choose, drawn[0], *drawn[1:])

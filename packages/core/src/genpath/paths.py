@@ -116,7 +116,9 @@ class ProductPath:
 
     @property
     def predictions(self) -> dict[str, Prediction]:
-        return {f"{n}.{k}": p for n, path in self.paths.items() for k, p in path.predictions.items()}
+        return {
+            f"{n}.{k}": p for n, path in self.paths.items() for k, p in path.predictions.items()
+        }
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -130,7 +132,7 @@ class ProductPath:
         return {name: self.clocks.get(name, IDENTITY)(s) for name in self.paths}
 
     def draw(self, t: Any, x0: Any, x1: Any, rng: torch.Generator) -> Draw:
-        """x_t factor by factor; facts of x1 are kept. ``t`` is s ``(batch,)`` or a dict of clocks."""
+        """x_t factor by factor, with the facts of x1; ``t`` is s ``(batch,)`` or clocks."""
         if not isinstance(t, Mapping):
             t = row_times(t, x1, "ProductPath.draw")
         times = self.times(t)
@@ -152,7 +154,10 @@ class ProductPath:
     def join(self, factors: Mapping[str, MarkovGenerator]) -> MarkovGenerator:
         """Generators of the factors in their own time, joined in s: each sees the whole state."""
         return coupled(
-            {n: g.time_change(self.clocks[n]) if n in self.clocks else g for n, g in factors.items()}
+            {
+                n: g.time_change(self.clocks[n]) if n in self.clocks else g
+                for n, g in factors.items()
+            }
         )
 
 

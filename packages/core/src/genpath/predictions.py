@@ -81,7 +81,7 @@ def plan(rules: Sequence[Rule], given: Sequence[str], want: str) -> tuple[Rule, 
                 fix="predict another quantity, or add a second one",
             )
         made.update({r.gives: r for r in reversed(ready)})
-    needed, order = [want], []
+    needed, order = [want], list[Rule]()
     while needed:
         rule = made[needed.pop()]
         if rule is not None:
@@ -90,9 +90,7 @@ def plan(rules: Sequence[Rule], given: Sequence[str], want: str) -> tuple[Rule, 
     return tuple(order)
 
 
-def convert(
-    rules: Sequence[Rule], given: Mapping[str, Any], want: str, t: Tensor, x: State
-) -> Any:
+def convert(rules: Sequence[Rule], given: Mapping[str, Any], want: str, t: Tensor, x: State) -> Any:
     """The quantity ``want`` from the given ones, at times ``(batch,)`` and states ``x``.
 
     Raises:
@@ -117,7 +115,9 @@ def converted(rules: Sequence[Rule], source: str, field: Field, want: str) -> Fi
     return result
 
 
-def classifier_free(weight: float, null_label: int, leaf: str = "label") -> Callable[[Field], Field]:
+def classifier_free(
+    weight: float, null_label: int, leaf: str = "label"
+) -> Callable[[Field], Field]:
     r"""Classifier-free guidance of a prediction, in one doubled batch.
 
     guided = (1 + w) · F(t, x, label) − w · F(t, x, null), before any conversion

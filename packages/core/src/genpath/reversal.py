@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .divergences import exact_divergence
+from .divergences import exact_divergence, pushforward
 from .errors import CapabilityError
 from .generators import MarkovGenerator, inflows
 from .parts import AtomJumps, Parts, add_tangents, exposure
@@ -38,7 +38,7 @@ TimeDensity = Callable[[Tensor, Any], Tensor]
 
 
 def score_of(space: Space, log_density: TimeDensity) -> Field:
-    """∇log p_t as a field, from a log-density ``(t, state) -> (batch,)`` that torch can differentiate.
+    """∇log p_t as a field, from a differentiable log-density ``(t, state) -> (batch,)``.
 
     Example:
         >>> score = score_of(Euclidean(1), lambda t, x: -0.5 * (x * x).sum(1))
@@ -77,10 +77,14 @@ def reverse(
     if "potential" in gen.has:
         raise CapabilityError("reverse", "a weighted law is not the law of a Markov process.")
     if "jumps" in gen.has and log_density is None:
-        raise CapabilityError("reverse", "jumps are reversed by density ratios.", fix="pass log_density")
+        raise CapabilityError(
+            "reverse", "jumps are reversed by density ratios.", fix="pass log_density"
+        )
     if "diffusion" in gen.has and score is None:
         if log_density is None:
-            raise CapabilityError("reverse", "a diffusion needs a score.", fix="pass score or log_density")
+            raise CapabilityError(
+                "reverse", "a diffusion needs a score.", fix="pass score or log_density"
+            )
         score = score_of(gen.space, log_density)
 
     def evaluate(s: Tensor, x: Any) -> Parts:
@@ -108,9 +112,9 @@ def _drift(gen: MarkovGenerator, t: Tensor, x: Any, score: Any) -> Any:
     for piece in diffusion.columns(space, x):
         count = next(iter(piece.values())).shape[0] if isinstance(piece, dict) else piece.shape[0]
         for k in range(count):
-            column = map_state(lambda leaf, k=k: leaf[k], piece)  # type: ignore[misc]
+            column = map_state(lambda leaf, k=k: leaf[k], piece)
             weight = space.inner(x, column, score)  # type: ignore[attr-defined]
-            term = map_state(lambda leaf, w=weight: per_row(w, leaf) * leaf, column)  # type: ignore[misc]
+            term = map_state(lambda leaf, w=weight: per_row(w, leaf) * leaf, column)
             total = add_tangents(total, term)
     return total if diffusion.uniform else add_tangents(total, _divergence_of_a(gen, t, x))
 
@@ -128,7 +132,7 @@ def _divergence_of_a(gen: MarkovGenerator, t: Tensor, x: Tensor) -> Tensor:
     total = torch.zeros_like(x)
     for k in range(columns(x).shape[0]):
         value, divergence = exact_divergence(gen.space, lambda _, y, k=k: columns(y)[k], t, x)  # type: ignore[misc]
-        change = torch.func.jvp(lambda y, k=k: columns(y)[k], (x,), (value,))[1]  # type: ignore[misc]
+        change = pushforward(lambda y, k=k: columns(y)[k], x, value)[1]  # type: ignore[misc]
         total = total + per_row(divergence, value) * value + change
     return total
 
@@ -148,9 +152,9 @@ def log_transition(gen: MarkovGenerator, t: float, t_next: float, x: Tensor, y: 
         CapabilityError: a generator without noise or jumps, or with both, or on another space.
     """
     h, parts = t_next - t, gen.evaluate(row_times(t, x), x)
-    if gen.has <= {"velocity", "diffusion"} and parts.diffusion is not None:
-        if isinstance(gen.space, Euclidean):
-            return _normal_transition(gen, parts, h, x, y)
+    noisy = gen.has <= {"velocity", "diffusion"} and parts.diffusion is not None
+    if noisy and isinstance(gen.space, Euclidean):
+        return _normal_transition(gen, parts, h, x, y)
     if gen.has == {"jumps"} and hasattr(parts.jumps, "log_target"):
         exposed = exposure(parts.jumps, t, t_next)  # type: ignore[arg-type]
         jumped = torch.log(-torch.expm1(-exposed)) + parts.jumps.log_target(y)  # type: ignore[union-attr]
@@ -163,7 +167,9 @@ def log_transition(gen: MarkovGenerator, t: float, t_next: float, x: Tensor, y: 
     )
 
 
-def _normal_transition(gen: MarkovGenerator, parts: Parts, h: float, x: Tensor, y: Tensor) -> Tensor:
+def _normal_transition(
+    gen: MarkovGenerator, parts: Parts, h: float, x: Tensor, y: Tensor
+) -> Tensor:
     assert parts.diffusion is not None
     mean = x if parts.velocity is None else x + h * parts.velocity
     columns = torch.cat([c.flatten(2) for c in parts.diffusion.columns(gen.space, x)])
@@ -171,8 +177,9 @@ def _normal_transition(gen: MarkovGenerator, parts: Parts, h: float, x: Tensor, 
     factor = torch.linalg.cholesky(covariance)
     scaled = torch.linalg.solve_triangular(factor, (y - mean).flatten(1).unsqueeze(-1), upper=False)
     size = factor.shape[-1]
-    log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return -0.5 * scaled.squeeze(-1).square().sum(1) - log_det - 0.5 * size * math.log(2 * math.pi)
+    log_det: Tensor = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    square: Tensor = scaled.squeeze(-1).square().sum(1)
+    return -0.5 * square - log_det - 0.5 * size * math.log(2 * math.pi)
 
 
 def path_log_ratio(

@@ -240,7 +240,7 @@ def _refuse(sampler: Sampler, gen: MarkovGenerator, grid: TimeGrid) -> None:
             name,
             f"{', '.join(sorted(one_way))} run forward in time only.",
             got="a grid that goes back",
-            fix="reverse the generator (genpath.reversal.reverse) and integrate forward in s = 1 − t",
+            fix="integrate genpath.reversal.reverse(gen) forward in s = 1 − t",
         )
 
 
@@ -293,7 +293,9 @@ class Euler:
         h, state, weight = t_next - t, carry.state, carry.log_weight
         parts = gen.evaluate(row_times(t, state), state)
         if parts.velocity is not None or parts.diffusion is not None:
-            state = as_smooth(gen.space, "Euler").step(state, self._tangent(gen, parts, state, h, rng))
+            state = as_smooth(gen.space, "Euler").step(
+                state, self._tangent(gen, parts, state, h, rng)
+            )
         if parts.jumps is not None:
             state = _jump(parts.jumps, state, t, t_next, rng)
         if parts.potential is not None and weight is not None:
@@ -312,11 +314,15 @@ class Euler:
         return tangent
 
 
-def _jump(jumps: Jumps | Mapping[str, Jumps], x: Any, t: float, t_next: float, rng: torch.Generator) -> Any:
+def _jump(
+    jumps: Jumps | Mapping[str, Jumps], x: Any, t: float, t_next: float, rng: torch.Generator
+) -> Any:
     if isinstance(jumps, Mapping):
         return {**x, **{n: _jump(part, x[n], t, t_next, rng) for n, part in jumps.items()}}
     chance = -torch.expm1(-exposure(jumps, t, t_next))
-    happens = torch.rand(chance.shape, generator=rng, device=chance.device, dtype=chance.dtype) < chance
+    happens = (
+        torch.rand(chance.shape, generator=rng, device=chance.device, dtype=chance.dtype) < chance
+    )
 
     def land(target: Any, here: Any) -> Any:
         shape = happens.shape + (1,) * (here.dim() - happens.dim())

@@ -65,7 +65,9 @@ class Scalar:
         if self.closed_rate is not None:
             return self.closed_rate(t)
         # a constant function returns a tensor without tangent; adding 0·t keeps jvp defined
-        derivative: Tensor = torch.func.jvp(lambda s: self.value(s) + 0 * s, (t,), (torch.ones_like(t),))[1]
+        derivative: Tensor = torch.func.jvp(
+            lambda s: self.value(s) + 0 * s, (t,), (torch.ones_like(t),)
+        )[1]
         return derivative
 
 

@@ -242,11 +242,15 @@ class Product:
         squares = [s.distance(x[n], y[n]) ** 2 for n, s in self.factors.items()]
         return torch.stack(squares).sum(0).sqrt()
 
-    def project_tangent(self, x: Mapping[str, Tensor], v: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def project_tangent(
+        self, x: Mapping[str, Tensor], v: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         smooth = self.smooth
         return {n: smooth[n].project_tangent(x[n], leaf) for n, leaf in v.items()}
 
-    def inner(self, x: Mapping[str, Tensor], u: Mapping[str, Tensor], v: Mapping[str, Tensor]) -> Tensor:
+    def inner(
+        self, x: Mapping[str, Tensor], u: Mapping[str, Tensor], v: Mapping[str, Tensor]
+    ) -> Tensor:
         smooth, total = self.smooth, None
         for name in u:
             if name in v:
@@ -275,7 +279,9 @@ class Product:
 
     def neighbours(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """All states that differ in one site of one finite factor, all leaves stacked first."""
-        moved = {n: s.neighbours(x[n]) for n, s in self.factors.items() if isinstance(s, FiniteSpace)}
+        moved = {
+            n: s.neighbours(x[n]) for n, s in self.factors.items() if isinstance(s, FiniteSpace)
+        }
         stacked: dict[str, list[Tensor]] = {name: [] for name in x}
         for name, states in moved.items():
             for leaf in x:

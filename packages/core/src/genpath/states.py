@@ -119,7 +119,7 @@ def chunks(state: State, rows: int) -> Iterator[Any]:
     """Consecutive pieces of at most ``rows`` rows; an empty state gives one empty piece."""
     total = batch_size(state)
     for start in range(0, max(total, 1), rows):
-        yield map_state(lambda leaf, s=start: leaf[s : s + rows], state)  # type: ignore[misc]
+        yield map_state(lambda leaf, s=start: leaf[s : s + rows], state)
 
 
 def concatenate(states: Sequence[State]) -> Any:
