@@ -179,7 +179,8 @@ def _normal_transition(
     size = factor.shape[-1]
     log_det: Tensor = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     square: Tensor = scaled.squeeze(-1).square().sum(1)
-    return -0.5 * square - log_det - 0.5 * size * math.log(2 * math.pi)
+    result: Tensor = -0.5 * square - log_det - 0.5 * size * math.log(2 * math.pi)
+    return result
 
 
 def path_log_ratio(

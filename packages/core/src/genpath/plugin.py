@@ -1,0 +1,96 @@
+"""The core's own components, registered the way every plugin's are."""
+
+from __future__ import annotations
+
+from genpath.plugins import Collector, hookimpl
+
+__all__ = ["GENPATH_HOOK", "genpath_components"]
+
+GENPATH_HOOK = 1
+
+
+@hookimpl
+def genpath_components(registry: Collector) -> None:
+    """Names, import paths and options; nothing is imported."""
+    _mathematics(registry)
+
+
+def _mathematics(registry: Collector) -> None:
+    def add(kind: str, name: str, target: str, summary: str, **more: object) -> None:
+        if isinstance(more.get("options"), str):
+            more["options"] = f"genpath.options:{more['options']}"
+        registry.add(kind, name, f"genpath.{target}", summary=summary, **more)  # type: ignore[arg-type]
+
+    add(
+        "law",
+        "gaussian",
+        "laws:gaussian",
+        "N(mean, std² I) on R^d",
+        options="GaussianOptions",
+        needs=("space",),
+    )
+    add("schedule", "linear", "schedules:linear_keep", "κ(t) = t")
+    add("schedule", "cosine", "schedules:cosine_keep", "κ(t) = sin²(πt/2)")
+    add("schedule", "power", "schedules:power_keep", "κ(t) = t^exponent", options="PowerOptions")
+    add("codec", "identity", "codecs:Identity", "states are the data")
+    add(
+        "codec",
+        "standardise",
+        "components:standardise",
+        "zero mean, unit variance per coordinate",
+        options="StandardiseOptions",
+        needs=("data",),
+    )
+    add(
+        "codec",
+        "dequantise",
+        "codecs:Dequantise",
+        "integer levels plus uniform noise, scaled",
+        options="DequantiseOptions",
+    )
+    add(
+        "coupling",
+        "independent",
+        "components:independent",
+        "base and data drawn apart",
+        needs=("base", "data_law"),
+    )
+    add(
+        "objective",
+        "regression",
+        "objectives:Regression",
+        "Bregman regression on the path's target; minimiser E[target | x_t]",
+        options="RegressionOptions",
+    )
+    add("dynamics", "ode", "models:ODE", "the probability flow dx = u dt")
+    add(
+        "dynamics",
+        "sde",
+        "models:SDE",
+        "dX = (u + ε s) dt + √(2ε) dW: the same marginals",
+        options="SDEOptions",
+    )
+    add("dynamics", "jumps", "models:Jump", "the marginal jumps of a path of letters")
+    for name, summary in (
+        ("euler", "one network call per step, every part on every space, order 1"),
+        ("midpoint", "flows, order 2, two calls per step"),
+        ("heun", "flows, order 2, two calls per step"),
+        ("rk4", "flows, order 4, four calls per step"),
+        ("adams_bashforth", "flows, order 2, one call per step"),
+    ):
+        add("sampler", name, f"components:{name}", summary, options="SolverOptions")
+    add(
+        "likelihood",
+        "ode",
+        "components:ode",
+        "log p along the probability flow, solved by RK4",
+        options="ODELikelihoodOptions",
+    )
+    add(
+        "transform",
+        "project",
+        "transforms:Project",
+        "return the state to its space",
+        needs=("space",),
+    )
+    add("transform", "clamp", "transforms:Clamp", "clamp to an interval", options="ClampOptions")
