@@ -1,0 +1,7 @@
+"""``python -m genpath.cli``."""
+
+import sys
+
+from genpath.cli import main
+
+sys.exit(main())

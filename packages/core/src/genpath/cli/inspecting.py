@@ -1,0 +1,123 @@
+"""Commands that look and do not compute: components, show, config, plugins. All print plain aligned text."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from genpath.plugins import KINDS, Component, Registry, discover, using
+from genpath.plugins.words import table
+
+__all__ = ["components", "config", "plugins", "show"]
+
+
+def _discover(command: Namespace) -> Registry:
+    registry = discover(without=command.without)
+    for note in registry.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return registry
+
+
+def components(command: Namespace) -> int:
+    """``genpath components [KIND]``."""
+    registry = _discover(command)
+    if command.kind is not None:
+        found = registry.components(command.kind)
+        print(f"{command.kind}: {KINDS[command.kind]}")
+        print(table([[c.name, c.summary] for c in found], indent="  ") or "  none registered")
+        return 0
+    for kind, of_kind in registry.by_kind().items():
+        print(f"{kind}: {KINDS[kind]}")
+        print(table([[c.name, c.summary] for c in of_kind], indent="  "))
+    return 0
+
+
+def show(command: Namespace) -> int:
+    """``genpath show KIND NAME``."""
+    registry = _discover(command)
+    component = registry.get(command.kind, command.name)
+    print(f"{component.kind} {component.name}: {component.summary}\n")
+    rows = [
+        ["plugin", component.plugin],
+        ["distribution", f"{component.distribution} {component.version}"],
+        ["target", component.target],
+        ["needs", ", ".join(component.needs) or "nothing"],
+        ["claims", ", ".join(component.claims) or "none"],
+    ]
+    print(table(rows))
+    print()
+    print(_options_text(component))
+    return 0
+
+
+def _options_text(component: Component) -> str:
+    cls = component.options_class()
+    if cls is None:
+        return "It has no options."
+    from genpath.config.binding import field_types
+
+    hints = field_types(cls)
+    rows = [_option_row(field, hints.get(field.name, Any)) for field in fields(cls) if field.init]
+    return "options\n" + table(rows, indent="  ") if rows else "It has no options."
+
+
+def _option_row(field: Field[Any], hint: Any) -> list[str]:
+    import json
+
+    from genpath.config.bound import plain
+    from genpath.config.convert import type_words
+    from genpath.config.options import COMPONENT
+
+    kind = field.metadata.get(COMPONENT)
+    words = f"component: {kind}" if kind else type_words(hint)
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    if default is MISSING:
+        return [field.name, words, "required", field.metadata.get("help", "")]
+    value = plain(default)
+    shown = value if isinstance(value, str) and value else json.dumps(value, default=repr)
+    return [field.name, words, f"= {shown}", field.metadata.get("help", "")]
+
+
+def config(command: Namespace) -> int:
+    """``genpath config CONFIG [key=value ...]``."""
+    from genpath.config import load_config
+
+    with using(_discover(command)):
+        found = load_config(command.config, command.overrides)
+    print(found.to_yaml(), end="")
+    return 0
+
+
+def plugins(command: Namespace) -> int:
+    """``genpath plugins [--check] [--json]``."""
+    registry = _discover(command)
+    faults = registry.check() if command.check else []
+    if command.json:
+        import json
+
+        data: dict[str, Any] = {"plugins": [record.to_dict() for record in registry.plugins()]}
+        if command.check:
+            data["faults"] = [{"where": fault.where, "reason": fault.reason} for fault in faults]
+        print(json.dumps(data, indent=2))
+        return 1 if faults else 0
+    rows = [["plugin", "state", "components", "ms", "distribution"]]
+    for record in registry.plugins():
+        distribution = f"{record.distribution} {record.version}".rstrip()
+        milliseconds = f"{1000 * record.seconds:.0f}"
+        rows.append(
+            [record.prefix, record.state, str(record.components), milliseconds, distribution]
+        )
+    print(table(rows))
+    for record in registry.plugins():
+        if record.reason:
+            print(f"\n{record}")
+            if getattr(command, "traceback", False) and record.traceback:
+                print(record.traceback.rstrip())
+    if command.check:
+        count = len(registry.components())
+        print(f"\n{count} components checked, {len(faults) or 'no'} faults")
+        for fault in faults:
+            print(f"  {fault}")
+    return 1 if faults else 0
