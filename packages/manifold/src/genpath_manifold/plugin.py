@@ -1,0 +1,65 @@
+"""What this package adds to genpath; imports none of it."""
+
+from __future__ import annotations
+
+from genpath.plugins import hookimpl
+from genpath.plugins.components import Collector
+
+GENPATH_HOOK = 1
+
+
+@hookimpl
+def genpath_components(registry: Collector) -> None:
+    """Name the components."""
+    options = "genpath_manifold.options"
+    registry.add(
+        "space", "sphere", "genpath_manifold.spaces:Sphere",
+        options=f"{options}:SphereSpace",
+        summary="the unit sphere S^n",
+    )  # fmt: skip
+    registry.add(
+        "law", "uniform", "genpath_manifold.laws:uniform",
+        needs=("space",),
+        summary="the uniform law of a sphere",
+    )  # fmt: skip
+    registry.add(
+        "law", "von_mises_fisher", "genpath_manifold.laws:von_mises_fisher",
+        options=f"{options}:VonMisesFisher",
+        summary="a law around one point of S²",
+    )  # fmt: skip
+    registry.add(
+        "schedule", "late", "genpath_manifold.paths:late",
+        options=f"{options}:Late",
+        summary="κ with equal ratios of the distance to go in equal times",
+    )  # fmt: skip
+    registry.add(
+        "path", "geodesic", "genpath_manifold.paths:GeodesicPath",
+        options=f"{options}:Geodesic",
+        needs=("state_space",),
+        summary="x_t on the shortest curve from x0 to x1, on any smooth space",
+    )  # fmt: skip
+    registry.add(
+        "network", "sphere_mlp", "genpath_manifold.networks:sphere_mlp",
+        options=f"{options}:SphereMLP",
+        needs=("space", "prediction", "path"),
+        summary="a perceptron on plane waves of the point, blurred as far as the path is from data",
+    )  # fmt: skip
+    registry.add(
+        "data", "airports", "genpath_manifold.data:airports",
+        summary="the positions of the world's airports (airportsdata)",
+    )  # fmt: skip
+    registry.add(
+        "evaluation", "kernel_baseline", "genpath_manifold.evaluations:KernelBaseline",
+        options=f"{options}:KernelBaseline",
+        summary="test NLL of the best von Mises–Fisher kernel density, and of the uniform law",
+    )  # fmt: skip
+    registry.add(
+        "evaluation", "mass", "genpath_manifold.evaluations:Mass",
+        options=f"{options}:Mass",
+        summary="the integral of the learned density over S², which is 1",
+    )  # fmt: skip
+    registry.add(
+        "evaluation", "map", "genpath_manifold.evaluations:Map",
+        options=f"{options}:Map",
+        summary="equal-area maps of held-out points and samples",
+    )  # fmt: skip
