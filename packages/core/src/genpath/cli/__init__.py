@@ -21,8 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; those of the process if None.
 
     Returns:
-        The exit status: 0, 1 where a check found faults, 2 for a mistake in the command, the config or a plugin, 130
-        after Ctrl-C.
+        The exit status: 0, 1 where a check found faults, 2 for a mistake in the command, the config
+        or a plugin, 130 after Ctrl-C.
 
     Example:
         >>> main(["components", "stagee"])  # prints the kinds to standard error

@@ -1,4 +1,4 @@
-"""Commands that look and do not compute: components, show, config, plugins. All print plain aligned text."""
+"""Commands that look and do not compute: components, show, config, plugins; plain aligned text."""
 
 from __future__ import annotations
 

@@ -38,9 +38,9 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(self.prog, f"nothing takes {' '.join(words)!r}.", fix=fix)
 
 
-def _common() -> argparse.ArgumentParser:
+def _common() -> _Parser:
     """The options that go before or after the command."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument(
         "--without", action="append", metavar="PLUGIN", help="leave a plugin out (may be repeated)"
     )
@@ -48,7 +48,7 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
-def build_parser() -> tuple[argparse.ArgumentParser, dict[str, _Parser]]:
+def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     """The parser, and that of every command."""
     from genpath.cli import inspecting, running
 
@@ -125,7 +125,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace | None:
         overrides = [word for word in rest if "=" in word and not word.startswith("-")]
         if len(overrides) < len(rest) or not hasattr(found, "overrides"):
             wrong = [word for word in rest if word not in overrides] or rest
-            (commands.get(found.command) or parser).unrecognized(wrong)  # type: ignore[union-attr]
+            (commands.get(found.command) or parser).unrecognized(wrong)
         found.overrides += overrides
     if found.version:
         from genpath._version import __version__

@@ -1,4 +1,4 @@
-"""Commands that compute: run, train, sample, evaluate, report. Each hands over to ``genpath.run``."""
+"""Commands that compute: run, train, sample, evaluate, report; handed over to ``genpath.run``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(command: Namespace) -> int:
 
 
 def train(command: Namespace) -> int:
-    """``genpath train CONFIG [key=value ...] [--out DIR]``: the folder is that of ``genpath run``."""
+    """``genpath train CONFIG [key=value ...] [--out DIR]``: into the folder of ``genpath run``."""
     return _run(command, ["stages=[train]"])
 
 

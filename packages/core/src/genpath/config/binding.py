@@ -1,14 +1,15 @@
-"""Binding: from plain values to options, and from names to components, with every problem taken down.
+"""Binding: from plain values to options, and from names to components, with every problem taken
+down.
 
-Nothing heavy is imported: a component is looked up in the registry, and its options class comes from a torch-free
-module. A problem does not end the work; the others are still found.
+Nothing heavy is imported: a component is looked up in the registry, and its options class comes
+from a torch-free module. A problem does not end the work; the others are still found.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -23,7 +24,7 @@ from genpath.plugins.words import article, nearest
 
 __all__ = ["Binder", "bind_component", "field_types", "join"]
 
-_BOUNDS = {
+_BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "minimum": ("at least", lambda value, bound: value >= bound),
     "maximum": ("at most", lambda value, bound: value <= bound),
     "above": ("above", lambda value, bound: value > bound),
@@ -130,7 +131,7 @@ class Binder:
             return INVALID
 
     def bind_slot(self, kind: str, value: Any, key: str, default: Any = MISSING) -> Any:
-        """A name or node as a bound component, None where the slot may stay empty, or ``INVALID``."""
+        """A name or node as a bound component, None where the slot may be empty, or ``INVALID``."""
         if value is INVALID or isinstance(value, Bound) or (value is None and default is None):
             return value
         node: dict[str, Any] = {}
@@ -151,7 +152,9 @@ class Binder:
         if not isinstance(name, str):
             known = ", ".join(self.registry.names(kind)) or f"no {kind} at all"
             got = describe(value if not isinstance(value, Mapping) or name is None else name)
-            self.problems.add(where, f"{article(kind)}: NAME or {{name: NAME, ...}}", got, f"known: {known}")
+            self.problems.add(
+                where, f"{article(kind)}: NAME or {{name: NAME, ...}}", got, f"known: {known}"
+            )
             return INVALID
         try:
             component = self.registry.get(kind, name)
@@ -222,7 +225,9 @@ class Binder:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             limits = {name: field.metadata[name] for name in _BOUNDS if name in field.metadata}
             if not all(_BOUNDS[name][1](value, bound) for name, bound in limits.items()):
-                words = " and ".join(f"{_BOUNDS[name][0]} {bound}" for name, bound in limits.items())
+                words = " and ".join(
+                    f"{_BOUNDS[name][0]} {bound}" for name, bound in limits.items()
+                )
                 self.problems.add(key, f"a number {words}", describe(value))
                 return INVALID
         return value

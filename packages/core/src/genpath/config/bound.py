@@ -19,11 +19,13 @@ class Bound:
 
     Args:
         component: the component.
-        options: an instance of its options class, whose slots hold ``Bound``; None where it has no options.
+        options: an instance of its options class, whose slots hold ``Bound``; None where it has no
+            options.
         node: the key path, such as ``path.schedule`` or ``evaluate[0]``.
 
     Example:
-        >>> Bound(Component("law", "waves.box", "builtins:dict", needs=("space",)), None, "base").build(space="R2")
+        >>> box = Component("law", "waves.box", "builtins:dict", needs=("space",))
+        >>> Bound(box, None, "base").build(space="R2")
         {'space': 'R2'}
     """
 

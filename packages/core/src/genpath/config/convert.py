@@ -1,7 +1,8 @@
 """From a plain value to a field's type, with one problem for every misfit.
 
-Nothing is guessed: quoted numbers stay text, true is no integer. Two conversions lose nothing and are made: an integer
-where a number is due, and a number without fraction (``1e5``) where an integer is due.
+Nothing is guessed: quoted numbers stay text, true is no integer. Two conversions lose nothing and
+are made: an integer where a number is due, and a number without fraction (``1e5``) where an integer
+is due.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ def convert(value: Any, annotation: Any, key: str, binder: Binder) -> Any:
         return _convert_mapping(value, annotation, key, binder)
     found = _scalar(value, annotation)
     if found is INVALID:
-        binder.problems.add(key, type_words(annotation), describe(value), _scalar_fix(value, annotation))
+        binder.problems.add(
+            key, type_words(annotation), describe(value), _scalar_fix(value, annotation)
+        )
     return found
 
 
@@ -151,7 +154,7 @@ def _convert_union(value: Any, annotation: Any, key: str, binder: Binder) -> Any
         if not attempt.problems.found:
             return found
     rest = [member for member in members if member is not type(None)]
-    if len(rest) == 1 and value is not None and not (type_words(rest[0]) in _SCALARS.values()):
+    if len(rest) == 1 and value is not None and type_words(rest[0]) not in _SCALARS.values():
         return convert(value, rest[0], key, binder)  # its own problem says more
     fixes = [fix for member in members if (fix := _scalar_fix(value, member))]
     binder.problems.add(key, type_words(annotation), describe(value), fixes[0] if fixes else "")

@@ -1,4 +1,4 @@
-"""Reading a config: YAML, then overrides, then references, then binding; all problems in one error."""
+"""Reading a config: YAML, overrides, references, binding; all problems in one error."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ def load_config(
 
     Args:
         path: a YAML file.
-        overrides: texts ``key=value``; the key is a path such as ``path.schedule.power`` or ``evaluate.0``, the value
-            is YAML. ``path=NAME`` replaces the whole node, ``path.name=NAME`` keeps its other options.
+        overrides: texts ``key=value``; the key is a path such as ``path.schedule.power`` or
+            ``evaluate.0``, the value is YAML. ``path=NAME`` replaces the whole node,
+            ``path.name=NAME`` keeps its other options.
         registry: where components are looked up; the process's own if None.
 
     Returns:
         The config: components bound, values checked, defaults filled in.
 
     Raises:
-        ConfigError: with all problems of the file and the overrides, each with its line, key path, what was expected,
-            what came, and the nearest valid spelling.
+        ConfigError: with all problems of the file and the overrides, each with its line, key path,
+            what was expected, what came, and the nearest valid spelling.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -69,7 +70,8 @@ def read_config(
 
     Example:
         >>> from genpath.plugins import Registry
-        >>> read_config("{stages: [], train: {steps: 10}}", ["seed=1"], registry=Registry()).train.steps
+        >>> text = "{stages: [], train: {steps: 10}}"
+        >>> read_config(text, ["seed=1"], registry=Registry()).train.steps
         10
     """
     from genpath.config.yaml_text import parse
@@ -106,7 +108,9 @@ class _Draft:
         key, equals, value_text = text.partition("=")
         steps = re.findall(r"[^.\[\]]+", key.strip())
         if not equals or not steps or not value_text.strip():
-            fix = f"write {key}=null for nothing, {key}='' for empty text" if equals and steps else ""
+            fix = (
+                f"write {key}=null for nothing, {key}='' for empty text" if equals and steps else ""
+            )
             self.problems.add("", "key=value", repr(text), fix, place=place)
             return
         from genpath.config.yaml_text import parse_value
@@ -131,7 +135,9 @@ class _Draft:
             last = index == len(steps) - 1
             if isinstance(node, list):
                 if not (step.isdigit() and int(step) < len(node)):
-                    expected = f"an index below {len(node)} in {where}" if node else f"{where}=[...]"
+                    expected = (
+                        f"an index below {len(node)} in {where}" if node else f"{where}=[...]"
+                    )
                     self.problems.add("", expected, repr(step), place=place)
                     return None
                 at: Any = int(step)
@@ -168,7 +174,7 @@ class _Draft:
 
 
 def _with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The data over the defaults of all keys that are no components, so that references find them."""
+    """The data over the defaults of all plain keys, so that references find them."""
     filled = dict(data)
     for field in fields(Config):
         if COMPONENT in field.metadata:

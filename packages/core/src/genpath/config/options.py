@@ -1,8 +1,9 @@
 """Options: the dataclass fields that a config can set.
 
-The options of a component are a plain dataclass in a module that imports no torch. Its field types are what a config
-can hold: bool, int, float, str, Enum, Literal, Optional and unions of these, list, tuple and dict, and dataclasses of
-the same. Two helpers add what a type cannot say; both are ``dataclasses.field`` with metadata:
+The options of a component are a plain dataclass in a module that imports no torch. Its field types
+are what a config can hold: bool, int, float, str, Enum, Literal, Optional and unions of these,
+list, tuple and dict, and dataclasses of the same. Two helpers add what a type cannot say; both are
+``dataclasses.field`` with metadata:
 
     @dataclass(frozen=True)
     class Linear:
@@ -10,13 +11,14 @@ the same. Two helpers add what a type cannot say; both are ``dataclasses.field``
         width: int = option(64, help="channels", minimum=1)
         schedule: Slot = slot("schedule", "trigonometric", help="α and β")
 
-A slot names another component, nested in this one. A type ``list[Slot]`` or ``dict[str, Slot]`` makes it several.
+A slot names another component, nested in this one. A type ``list[Slot]`` or ``dict[str, Slot]``
+makes it several.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, Field, field
+from dataclasses import MISSING, field
 from typing import Any, TypeAlias
 
 __all__ = ["COMPONENT", "Slot", "option", "slot"]
@@ -25,7 +27,7 @@ COMPONENT = "component"
 """The metadata key that makes a field a slot; its value is the kind."""
 
 Slot: TypeAlias = Any
-"""The type of a slot: a component's name or node in a config, and what it built when the target is called."""
+"""The type of a slot: a name or node in a config, and what it built when the target is called."""
 
 
 def option(
@@ -76,9 +78,9 @@ def slot(
     return _field(default, factory, {"help": help, COMPONENT: kind})
 
 
-def _field(default: Any, factory: Any, metadata: dict[str, Any]) -> Field[Any]:
+def _field(default: Any, factory: Any, metadata: dict[str, Any]) -> Any:
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
     if isinstance(default, (list, dict, set)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)  # type: ignore[no-any-return]
+    return field(default=default, metadata=metadata)

@@ -1,7 +1,8 @@
 """References inside a config: ``${seed}`` stands for the value of ``seed``.
 
-OmegaConf resolves them, absolute (``${train.steps}``) and relative (``${..width}``). Its resolvers, which compute or look
-outside (``${oc.env:HOME}``), are all refused: a stored config must mean the same everywhere.
+OmegaConf resolves them, absolute (``${train.steps}``) and relative (``${..width}``). Its resolvers,
+which compute or look outside (``${oc.env:HOME}``), are all refused: a stored config must mean the
+same everywhere.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[Any, Any, str]]:
     """Every text that refers or waits: its container, its place there, and its key path."""
     items: Iterator[tuple[Any, Any, str]]
     if isinstance(node, dict):
-        items = ((name, value, f"{key}.{name}" if key else str(name)) for name, value in node.items())
+        items = (
+            (name, value, f"{key}.{name}" if key else str(name)) for name, value in node.items()
+        )
     elif isinstance(node, list):
         items = ((index, value, f"{key}[{index}]") for index, value in enumerate(node))
     else:
@@ -76,12 +79,13 @@ def resolve(data: dict[str, Any], problems: Problems) -> dict[str, Any]:
     refused = False
     for container, name, where in leaves:
         if container[name] == _TO_BE_GIVEN:
-            problems.add(where, "a value", "???, which stands for one still to be given",
-                         f"write it, or pass {where}=VALUE")  # fmt: skip
+            got = "???, which stands for one still to be given"
+            problems.add(where, "a value", got, f"write it, or pass {where}=VALUE")
         elif uses_resolver(container[name]):
             refused = True
-            problems.add(where, "a value, or a reference to a key of this config such as ${seed}",
-                         repr(container[name]), "resolvers are refused; write the value itself")  # fmt: skip
+            expected = "a value, or a reference to a key of this config such as ${seed}"
+            fix = "resolvers are refused; write the value itself"
+            problems.add(where, expected, repr(container[name]), fix)
     return _blank(data, leaves) if refused else _with_omegaconf(data, leaves, problems)
 
 
@@ -109,8 +113,8 @@ def _with_omegaconf(
                     value = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
             except (OmegaConfBaseException, RecursionError) as error:
                 reason = "it refers to itself" if isinstance(error, RecursionError) else str(error)
-                problems.add(where, "a reference to a key that this config states", repr(container[name]),
-                             reason.splitlines()[0])  # fmt: skip
+                expected = "a reference to a key that this config states"
+                problems.add(where, expected, repr(container[name]), reason.splitlines()[0])
         values.append(value)
     for (container, name, _), value in zip(leaves, values, strict=True):
         container[name] = value

@@ -1,7 +1,9 @@
+# ruff: noqa: RUF009  # slot() and option() are dataclasses.field with metadata
 """The schema of a run: what a config file can say, as dataclasses.
 
-Component slots come first (which components), then how to train and to sample, then the stages. Everything has a
-default, so that a config says only what it decides; which slots a run cannot do without is for its stages to say.
+Component slots come first (which components), then how to train and to sample, then the stages.
+Everything has a default, so that a config says only what it decides; which slots a run cannot do
+without is for its stages to say.
 """
 
 from __future__ import annotations
@@ -100,7 +102,7 @@ class Config:
 
     @property
     def slots(self) -> Mapping[str, Any]:
-        """The slots by name: a ``Bound``, None where empty, or a tuple of ``Bound`` where there are several."""
+        """The slots by name: a ``Bound``, None where empty, or a tuple where there are several."""
         return {name: getattr(self, name) for name in SLOTS}
 
     def require(self, name: str, why: str = "") -> Bound:

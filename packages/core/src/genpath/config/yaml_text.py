@@ -1,7 +1,8 @@
 """YAML as configs use it: the core schema of YAML 1.2, with the line of every key.
 
-PyYAML alone reads YAML 1.1, where ``1:30`` is ninety, ``no`` is false, ``010`` is eight and ``1e-3`` is text. Here they
-are text, text, ten and a number. A key given twice is an error, tags that make objects are refused.
+PyYAML alone reads YAML 1.1, where ``1:30`` is ninety, ``no`` is false, ``010`` is eight and
+``1e-3`` is text. Here they are text, text, ten and a number. A key given twice is an error, tags
+that make objects are refused.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from genpath.errors import ConfigError
 
@@ -29,7 +30,7 @@ _RESOLVERS: list[tuple[str, re.Pattern[str], list[str] | None]] = [
 ]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Safe, and by the rules of YAML 1.2."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own protocol
@@ -57,7 +58,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
     """Quotes whatever either version of YAML would read as something else than text."""
 
     yaml_implicit_resolvers: dict[str, Any] = {  # noqa: RUF012
@@ -83,9 +84,10 @@ def dump(data: Any) -> str:
         note: '1e-3'
         shell: \${HOME}
     """
-    return yaml.dump(
+    text: str = yaml.dump(
         _escape(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
     )
+    return text
 
 
 def _escape(data: Any) -> Any:
@@ -109,7 +111,8 @@ def parse(text: str, source: str) -> tuple[Any, dict[str, int]]:
         The values, and from key path (``path.schedule``, ``evaluate[0]``) to line, counted from 1.
 
     Raises:
-        ConfigError: it is no YAML, gives a key twice, has a key that is no text, or contains itself.
+        ConfigError: it is no YAML, gives a key twice, has a key that is no text, or contains
+            itself.
 
     Example:
         >>> parse("a: {b: 1:30}", "example")
@@ -127,7 +130,8 @@ def parse(text: str, source: str) -> tuple[Any, dict[str, int]]:
         mark = getattr(error, "problem_mark", None)
         place = f"{source}:{mark.line + 1}" if mark else source
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(place, "this is no plain YAML.", got=problem, fix=_yaml_fix(problem)) from None
+        fix = _yaml_fix(problem)
+        raise ConfigError(place, "this is no plain YAML.", got=problem, fix=fix) from None
 
 
 def _yaml_fix(problem: str) -> str | None:

@@ -36,7 +36,9 @@ def check_registry(registry: Registry) -> list[Fault]:
         faults += [_fault(component, reason) for reason in reasons]
         options[component] = cls
     for component in registry.components():
-        faults += [_fault(component, reason) for reason in _check_target(component, options[component])]
+        faults += [
+            _fault(component, reason) for reason in _check_target(component, options[component])
+        ]
     return faults
 
 
@@ -60,7 +62,9 @@ def _check_options(component: Component, registry: Registry) -> tuple[list[str],
     before = heavy_imports()
     cls, reasons = _observed(component.options_class)
     if heavy := sorted(heavy_imports() - before):
-        reasons.append(f"its options module imports {listed(heavy, 'and')}; checking a config must not")
+        reasons.append(
+            f"its options module imports {listed(heavy, 'and')}; checking a config must not"
+        )
     if cls is None:
         return reasons, None
     try:
@@ -90,7 +94,9 @@ def _check_field(
     elif kind not in KINDS:
         reasons.append(f"option {field.name!r} is a slot of the unknown kind {kind!r}")
     elif isinstance(field.default, str) and field.default not in registry.names(kind):
-        reasons.append(f"option {field.name!r} defaults to {field.default!r}, and no {kind} has this name")
+        reasons.append(
+            f"option {field.name!r} defaults to {field.default!r}, and no {kind} has this name"
+        )
     return reasons
 
 
@@ -107,5 +113,7 @@ def _check_target(component: Component, options: type | None) -> list[str]:
         signature.bind(**dict.fromkeys([*names, *component.needs], MISSING))
     except TypeError as error:
         given = ", ".join([*names, *component.needs]) or "nothing"
-        reasons.append(f"its target {component.target!r} does not take what it is given ({given}): {error}")
+        reasons.append(
+            f"its target {component.target!r} does not take what it is given ({given}): {error}"
+        )
     return reasons

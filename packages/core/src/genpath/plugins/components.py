@@ -74,7 +74,9 @@ class Component:
         """
         target = self._resolve(self.target, "target")
         if not callable(target):
-            raise self._broken("target", self.target, f"it is a {type(target).__name__}, which nobody can call")
+            raise self._broken(
+                "target", self.target, f"it is a {type(target).__name__}, which nobody can call"
+            )
         return target  # type: ignore[no-any-return]
 
     def options_class(self) -> type | None:
@@ -154,7 +156,7 @@ class Collector:
 
     Example:
         >>> collector = Collector("waves", "waves", "genpath-waves", "1.0")
-        >>> collector.add("path", "standing", "genpath_waves.paths:Standing", summary="stays where it is")
+        >>> collector.add("path", "standing", "genpath_waves.paths:Wave", summary="stays where it is")
         >>> [component.name for component in collector.components]
         ['waves.standing']
     """
@@ -192,7 +194,9 @@ class Collector:
         where = f"{kind} {name!r}"
         if kind not in KINDS:
             fix = suggestion(str(kind), KINDS) or f"the kinds are {', '.join(KINDS)}"
-            raise PluginError(where, "a component has one of the known kinds.", got=f"kind {kind!r}", fix=fix)
+            raise PluginError(
+                where, "a component has one of the known kinds.", got=f"kind {kind!r}", fix=fix
+            )
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             fix = "lower-case words joined by - or _, without the plugin's prefix"
             raise PluginError(where, "a component's name is a plain word.", got=repr(name), fix=fix)
@@ -204,7 +208,9 @@ class Collector:
             raise PluginError(where, "summary is one line of text.", got=repr(summary))
         full = f"{self._prefix}.{name}" if self._prefix else name
         if any((known.kind, known.name) == (kind, full) for known in self.components):
-            raise PluginError(where, "a plugin adds a kind and name once.", got=f"a second {kind} {full!r}")
+            raise PluginError(
+                where, "a plugin adds a kind and name once.", got=f"a second {kind} {full!r}"
+            )
         self.components.append(
             Component(
                 kind, full, target, options, _words(where, "needs", needs), summary.strip(),
@@ -223,4 +229,3 @@ def _words(where: str, role: str, words: Iterable[str]) -> tuple[str, ...]:
     if role == "needs" and not all(word.isidentifier() for word in found):
         raise PluginError(where, "needs are names of keyword arguments.", got=repr(found))
     return found
-

@@ -143,14 +143,16 @@ def _owners(candidates: list[_Candidate]) -> dict[str, list[_Candidate]]:
 def _clash(candidate: _Candidate, owners: dict[str, list[_Candidate]]) -> str:
     claimants = owners.get(candidate.prefix, [])
     if candidate.prefix == CORE and candidate not in claimants:
-        return f"the prefix 'core' is {CORE_DISTRIBUTION}'s; {candidate.distribution} cannot have it"
+        return (
+            f"the prefix 'core' is {CORE_DISTRIBUTION}'s; {candidate.distribution} cannot have it"
+        )
     owner = claimants[0]
     if owner is candidate:
         return ""
     return (
-        f"{owner.distribution} {owner.version} and {candidate.distribution} {candidate.version} both claim the prefix "
-        f"{candidate.prefix!r}; {owner.distribution} keeps it (uninstall one, or leave one out by "
-        f"--without {owner.project})"
+        f"{owner.distribution} {owner.version} and {candidate.distribution} {candidate.version} "
+        f"both claim the prefix {candidate.prefix!r}; {owner.distribution} keeps it "
+        f"(uninstall one, or leave one out by --without {owner.project})"
     )
 
 
@@ -166,7 +168,9 @@ def _read(
         with torch_guard() as changes:
             found = _collect(manager, candidate)
         if changes:
-            raise _Refused("failed", f"importing it changed {listed(changes, 'and')} of torch (put back)")
+            raise _Refused(
+                "failed", f"importing it changed {listed(changes, 'and')} of torch (put back)"
+            )
     except KeyboardInterrupt:
         raise
     except _Refused as refusal:
@@ -196,10 +200,15 @@ def _collect(manager: pluggy.PluginManager, candidate: _Candidate) -> list[Compo
         others = [other for other in manager.get_plugins() if other is not plugin]
         caller = manager.subset_hook_caller(hooks.HOOK_NAME, others)
         if not caller.get_hookimpls():
-            raise _Refused("failed", f"it has no hook: define {hooks.HOOK_NAME}(registry) and mark it @hookimpl")
+            raise _Refused(
+                "failed",
+                f"it has no hook: define {hooks.HOOK_NAME}(registry) and mark it @hookimpl",
+            )
         return _CALLS[version](caller, candidate)
     except pluggy.PluginValidationError as error:
-        near = nearest(str(error).partition("unknown hook '")[2].partition("'")[0], [hooks.HOOK_NAME])
+        near = nearest(
+            str(error).partition("unknown hook '")[2].partition("'")[0], [hooks.HOOK_NAME]
+        )
         hint = f" (did you mean {near!r}?)" if near else ""
         raise _Refused("failed", " ".join(str(error).split()) + hint) from error
     finally:
@@ -213,11 +222,15 @@ def _hook_version(plugin: Any, candidate: _Candidate) -> int:
     version = getattr(plugin, hooks.HOOK_VERSION_NAME, None)
     if type(version) is not int:
         got = "does not say which" if version is None else f"says {version!r}"
-        reason = f"it {got} hook version it is written for: set {hooks.HOOK_VERSION_NAME} = {newest}"
+        reason = (
+            f"it {got} hook version it is written for: set {hooks.HOOK_VERSION_NAME} = {newest}"
+        )
         raise _Refused("incompatible", reason)
     if not oldest <= version <= newest:
         old = candidate.distribution if version < oldest else CORE_DISTRIBUTION
-        reason = f"it is written for hook version {version}, this genpath speaks {speaks}: upgrade {old}"
+        reason = (
+            f"it is written for hook version {version}, this genpath speaks {speaks}: upgrade {old}"
+        )
         raise _Refused("incompatible", reason)
     return version
 
@@ -230,7 +243,7 @@ def _call_version_1(caller: pluggy.HookCaller, candidate: _Candidate) -> list[Co
 
 
 _CALLS: Final = {1: _call_version_1}
-"""How each honoured hook version is called: a new version adds a line, and its collector translates the old one."""
+"""How each honoured hook version is called: a new version adds a line, an old one is translated."""
 
 _lock = threading.RLock()
 _current: Registry | None = None
@@ -267,4 +280,3 @@ def using(replacement: Registry) -> Iterator[Registry]:
     finally:
         with _lock:
             _current = before
-

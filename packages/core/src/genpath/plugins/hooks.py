@@ -12,12 +12,13 @@ A plugin is one light module, named by an entry point of the group ``genpath``:
                                                       registry.add(
                                                           "path", "standing",
                                                           "genpath_waves.paths:StandingWave",
-                                                          options="genpath_waves.options:StandingWave",
+                                                          options="genpath_waves.options:Wave",
                                                           summary="a path that stays where it is",
                                                       )
 
-The entry point's name is the prefix of every component (``waves.standing``). ``GENPATH_HOOK`` is the hook version
-that the plugin was written for: pip cannot see an editable or a stale install, the handshake can.
+The entry point's name is the prefix of every component (``waves.standing``). ``GENPATH_HOOK`` is the
+hook version that the plugin was written for: pip cannot see an editable or a stale install, the
+handshake can.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ HOOK_NAME: Final = "genpath_components"
 HOOK_VERSION_NAME: Final = "GENPATH_HOOK"
 
 HOOK_VERSION: Final = 1
-"""The version of the hook. It rises by one whenever a plugin written for the number before would break."""
+"""The version of the hook: one more whenever a plugin written for the number before would break."""
 
 OLDEST_HOOK_VERSION: Final = 1
-"""The oldest version still honoured: ``HOOK_VERSION - 1`` during one minor release, then ``HOOK_VERSION``."""
+"""The oldest version honoured: ``HOOK_VERSION - 1`` for one minor release, then ``HOOK_VERSION``."""
 
 hookspec = pluggy.HookspecMarker("genpath")
 hookimpl = pluggy.HookimplMarker("genpath")

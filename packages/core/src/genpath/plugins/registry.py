@@ -24,8 +24,9 @@ class PluginRecord:
         prefix: the entry point's name, in front of its components' names.
         distribution: the distribution that brings it.
         version: that distribution's version.
-        state: ``ok``; ``slow``: works, but imports heavy libraries when listed; ``disabled`` on request;
-            ``incompatible``: another hook version; ``failed``; ``clash``: its prefix belongs to another distribution.
+        state: ``ok``; ``slow``: works, but imports heavy libraries when listed; ``disabled`` on
+            request; ``incompatible``: another hook version; ``failed``; ``clash``: its prefix
+            belongs to another distribution.
         reason: why, in one sentence; empty where there is nothing to say.
         traceback: of the exception, where there was one.
         seconds: what reading it took.
@@ -100,7 +101,9 @@ class Registry:
         """
         if kind is not None and kind not in KINDS:
             fix = suggestion(kind, KINDS) or f"the kinds are {', '.join(KINDS)}"
-            raise UnknownComponentError("kinds", f"there is no kind {kind!r}.", got=repr(kind), fix=fix)
+            raise UnknownComponentError(
+                "kinds", f"there is no kind {kind!r}.", got=repr(kind), fix=fix
+            )
         return tuple(c for c in self._components.values() if kind in (None, c.kind))
 
     def names(self, kind: str) -> tuple[str, ...]:
@@ -111,8 +114,8 @@ class Registry:
         """The component of that kind and name.
 
         Raises:
-            UnknownComponentError: there is none; the nearest name, the known names and the plugins that did not load
-                are named.
+            UnknownComponentError: there is none; the nearest name, the known names and the plugins
+                that did not load are named.
         """
         found = self._components.get((kind, name))
         if found is not None:
@@ -132,7 +135,9 @@ class Registry:
         if near := nearest(name, known):
             parts.append(f"did you mean {near!r}?")
         elif others := [c.kind for c in self._components.values() if c.name == name]:
-            parts.append(f"{name!r} is a {listed(map(article, others), 'and')}, not {article(kind)}")
+            parts.append(
+                f"{name!r} is a {listed(map(article, others), 'and')}, not {article(kind)}"
+            )
         parts.append(f"known: {', '.join(known) if known else f'no {kind} at all'}")
         missing = [record for record in self._records if not record.loaded]
         prefix = name.partition(".")[0]
@@ -151,8 +156,9 @@ class Registry:
         """Resolve every lazy target and options class.
 
         Returns:
-            What is wrong, in words: plugins that did not load, code that does not import, options that a config
-            cannot hold, targets that do not take what they would be given. Empty where all is well.
+            What is wrong, in words: plugins that did not load, code that does not import, options
+            that a config cannot hold, targets that do not take what they would be given. Empty
+            where all is well.
         """
         from genpath.plugins.check import check_registry
 

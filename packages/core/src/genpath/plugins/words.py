@@ -70,5 +70,8 @@ def table(rows: Iterable[Iterable[object]], *, indent: str = "") -> str:
     if not cells:
         return ""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in cells
+    )
     return "\n".join(indent + line.rstrip() for line in lines)
