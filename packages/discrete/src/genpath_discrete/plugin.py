@@ -1,0 +1,59 @@
+"""The hook: what this plugin adds, by kind and name. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from genpath.plugins import Collector, hookimpl
+
+__all__ = ["GENPATH_HOOK", "genpath_components"]
+
+GENPATH_HOOK = 1
+
+PACKAGE = "genpath_discrete"
+
+
+@hookimpl
+def genpath_components(registry: Collector) -> None:
+    """Add the components."""
+
+    def add(
+        kind: str, name: str, target: str, summary: str, options: str | None = None,
+        needs: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        where = None if options is None else f"{PACKAGE}.options:{options}"
+        registry.add(kind, name, f"{PACKAGE}.{target}", summary=summary, options=where, needs=needs)
+
+    add("space", "categorical", "spaces:Categorical", "arrays of letters", "CategoricalOptions")
+    add("law", "masked", "laws:masked", "all mask: the base of masked diffusion", needs=("space",))
+    add("law", "uniform", "laws:uniform", "independent uniform letters", needs=("space",))
+    add(
+        "path", "masked", "paths:masked", "letters that come out of a mask one by one",
+        "PathOptions", ("state_space",),
+    )  # fmt: skip
+    add(
+        "path", "mixture", "paths:mixture", "base letters that turn into data letters one by one",
+        "PathOptions", ("state_space",),
+    )  # fmt: skip
+    add(
+        "network", "transformer", "networks:transformer", "a bidirectional transformer over sites",
+        "TransformerOptions", ("space", "prediction"),
+    )  # fmt: skip
+    add(
+        "objective", "masked_elbo", "objectives:masked_elbo",
+        "the masked bound on −log p, in nats per sequence", "MaskedELBOOptions",
+    )  # fmt: skip
+    add(
+        "likelihood", "elbo", "likelihoods:elbo",
+        "the masked bound on log p, by Monte Carlo, with its standard error", "ELBOOptions",
+    )  # fmt: skip
+    add(
+        "data", "topics", "data:topics", "characters of Python's own help topics",
+        "TopicsOptions",
+    )  # fmt: skip
+    add(
+        "evaluation", "ngram_baselines", "evaluations:NgramBaselines",
+        "held-out cross-entropy of unigrams, bigrams and trigrams", "NgramOptions",
+    )  # fmt: skip
+    add(
+        "evaluation", "text_samples", "evaluations:TextSamples",
+        "samples as text, and how often each letter occurs", "TextSamplesOptions",
+    )  # fmt: skip
