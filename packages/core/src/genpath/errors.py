@@ -102,7 +102,12 @@ class UnknownComponentError(PluginError, LookupError):
 
 
 class ConfigError(GenpathError, ValueError):
-    """A config, or an override, that does not fit the schema or the components that it names."""
+    """A config, or an override, that does not fit the schema or the components that it names.
+
+    ``problems`` holds every problem of the config, where it was read far enough to have several.
+    """
+
+    problems: tuple[object, ...] = ()
 
 
 class BuildError(GenpathError, TypeError):
