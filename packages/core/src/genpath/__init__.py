@@ -55,146 +55,70 @@ __all__ = ["__version__", *sorted(_WHERE)]
 if TYPE_CHECKING:
     from .codecs import (
         Chain as Chain,
-    )
-    from .codecs import (
         Codec as Codec,
-    )
-    from .codecs import (
         Dequantise as Dequantise,
-    )
-    from .codecs import (
         Identity as Identity,
-    )
-    from .codecs import (
         Standardise as Standardise,
     )
     from .couplings import (
         Coupling as Coupling,
-    )
-    from .couplings import (
         Independent as Independent,
-    )
-    from .couplings import (
         Pairs as Pairs,
-    )
-    from .couplings import (
         Simulated as Simulated,
-    )
-    from .couplings import (
         Stored as Stored,
     )
     from .datasets import Dataset as Dataset
     from .errors import GenpathError as GenpathError
     from .generators import (
         MarkovGenerator as MarkovGenerator,
-    )
-    from .generators import (
         coupled as coupled,
-    )
-    from .generators import (
         flow as flow,
-    )
-    from .generators import (
         product as product,
     )
     from .laws import (
         DensityLaw as DensityLaw,
-    )
-    from .laws import (
         Empirical as Empirical,
-    )
-    from .laws import (
         Gaussian as Gaussian,
-    )
-    from .laws import (
         Law as Law,
-    )
-    from .laws import (
         ProductLaw as ProductLaw,
     )
     from .likelihoods import (
         FlowMap as FlowMap,
-    )
-    from .likelihoods import (
         Likelihood as Likelihood,
-    )
-    from .likelihoods import (
         ODELikelihood as ODELikelihood,
-    )
-    from .likelihoods import (
         SolvedFlow as SolvedFlow,
     )
-    from .models import ODE as ODE
-    from .models import SDE as SDE
-    from .models import Dynamics as Dynamics
-    from .models import Jump as Jump
-    from .models import Model as Model
-    from .objectives import Objective as Objective
-    from .objectives import Regression as Regression
+    from .models import ODE as ODE, SDE as SDE, Dynamics as Dynamics, Jump as Jump, Model as Model
+    from .objectives import Objective as Objective, Regression as Regression
     from .parts import Parts as Parts
     from .paths import (
         MarkovianPath as MarkovianPath,
-    )
-    from .paths import (
         ProbabilityPath as ProbabilityPath,
-    )
-    from .paths import (
         ProductPath as ProductPath,
     )
-    from .predictions import Prediction as Prediction
-    from .predictions import Rule as Rule
-    from .predictions import convert as convert
-    from .reversal import path_log_ratio as path_log_ratio
-    from .reversal import reverse as reverse
+    from .predictions import Prediction as Prediction, Rule as Rule, convert as convert
+    from .reversal import path_log_ratio as path_log_ratio, reverse as reverse
     from .samplers import (
         AdamsBashforth as AdamsBashforth,
-    )
-    from .samplers import (
         Carry as Carry,
-    )
-    from .samplers import (
         Euler as Euler,
-    )
-    from .samplers import (
         RungeKutta as RungeKutta,
-    )
-    from .samplers import (
         Sampler as Sampler,
-    )
-    from .samplers import (
         Solver as Solver,
-    )
-    from .samplers import (
         Tableau as Tableau,
-    )
-    from .samplers import (
         TimeGrid as TimeGrid,
-    )
-    from .samplers import (
         integrate as integrate,
     )
     from .schedules import (
         AffineSchedule as AffineSchedule,
-    )
-    from .schedules import (
         KeepSchedule as KeepSchedule,
-    )
-    from .schedules import (
         Scalar as Scalar,
-    )
-    from .schedules import (
         Schedule as Schedule,
     )
     from .spaces import (
         Euclidean as Euclidean,
-    )
-    from .spaces import (
         Product as Product,
-    )
-    from .spaces import (
         SmoothSpace as SmoothSpace,
-    )
-    from .spaces import (
         Space as Space,
     )
 
