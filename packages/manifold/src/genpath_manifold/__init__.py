@@ -21,13 +21,14 @@ __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:
     from genpath_manifold.generators import brownian as brownian
-    from genpath_manifold.laws import SphereHeatKernel as SphereHeatKernel
-    from genpath_manifold.laws import UniformSphere as UniformSphere
-    from genpath_manifold.laws import VonMisesFisher as VonMisesFisher
-    from genpath_manifold.laws import VonMisesFisherMixture as VonMisesFisherMixture
+    from genpath_manifold.laws import (
+        SphereHeatKernel as SphereHeatKernel,
+        UniformSphere as UniformSphere,
+        VonMisesFisher as VonMisesFisher,
+        VonMisesFisherMixture as VonMisesFisherMixture,
+    )
     from genpath_manifold.networks import SphereMLP as SphereMLP
-    from genpath_manifold.paths import GeodesicPath as GeodesicPath
-    from genpath_manifold.paths import late as late
+    from genpath_manifold.paths import GeodesicPath as GeodesicPath, late as late
     from genpath_manifold.spaces import Sphere as Sphere
 
 
