@@ -336,9 +336,13 @@ class RateJumps:
         return pick(self.rates, rng)
 
     def log_target(self, target: Tensor) -> Tensor:
-        """The log-probability that a jump of each site lands on ``target``: ``(batch, *sites)``."""
+        """The log-probability that a jump of each site lands on ``target``: ``(batch, *sites)``.
+
+        −∞ where no jump leads there, also at a site that never jumps.
+        """
         chosen = self.rates.gather(-1, target.unsqueeze(-1)).squeeze(-1)
-        return chosen.log() - self.intensity().log()
+        found = chosen.log() - self.intensity().log()
+        return found.masked_fill(chosen == 0, -torch.inf)
 
     def atoms(self, x: Tensor) -> tuple[Tensor, Tensor]:
         batch, letters = x.shape[0], self.rates.shape[-1]

@@ -64,9 +64,11 @@ class Scalar:
         """d/dt of the value, shape ``(batch,)``."""
         if self.closed_rate is not None:
             return self.closed_rate(t)
-        # a constant function returns a tensor without tangent; adding 0·t keeps jvp defined
+        # a constant function returns a tensor without tangent; adding 0·t keeps jvp defined.
+        # jvp writes into its inputs' layout, so an expanded scalar is made contiguous first
+        times = t.contiguous()
         derivative: Tensor = torch.func.jvp(
-            lambda s: self.value(s) + 0 * s, (t,), (torch.ones_like(t),)
+            lambda s: self.value(s) + 0 * s, (times,), (torch.ones_like(times),)
         )[1]
         return derivative
 
