@@ -1,4 +1,4 @@
-"""What this plugin promises: closed forms, limits, identities and orders, each with a planted fault."""
+"""What this plugin promises: closed forms, limits, identities, orders; and planted faults."""
 
 import math
 from dataclasses import dataclass, replace
@@ -253,7 +253,7 @@ def mean_height(space, steps, count, seed, sigma=1.0):
 class TestBrownianMotion:
     def test_the_mean_of_the_height(self):
         """E⟨x_t, x_0⟩ = e^{−t} at t = 1, up to the walk's bias of about h e^{−t}/6."""
-        steps, count = 128, 40_000
+        steps, count = 64, 40_000
         heights = mean_height(Sphere(2), steps, count, 0)
         bias = math.exp(-1) / (6 * steps)
         assert abs(z_score(heights, math.exp(-1) - bias)) < 4.5
@@ -393,7 +393,7 @@ class TestKnownFlow:
         @dataclass
         class Stage:
             model: Model
-            device: torch.device = torch.device("cpu")
+            device: str = "cpu"
 
             def __post_init__(self):
                 self.rng, self.progress = seeded(), lambda *_: None
@@ -548,7 +548,7 @@ class TestLaws:
 
     @pytest.mark.parametrize("dtype", [torch.float32, F64])
     def test_von_mises_fisher_at_large_kappa(self, dtype):
-        """κ(1 − ⟨μ, x⟩) is exponential of rate 1 up to e^{−2κ}, so the mean log density is known."""
+        """κ(1 − ⟨μ, x⟩) is exponential of rate 1, up to e^{−2κ}."""
         kappa = 1e5
         mean = points(2, 1, dtype, seed=3)[0]
         law = VonMisesFisher(mean, kappa)
@@ -626,7 +626,7 @@ class TestMeasures:
         assert torch.allclose(east, torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-7)
 
     def test_waves_finer_than_the_blur_are_off(self):
-        """At t = 0 a small move changes the hidden layer little; at t = 1 it does; undamped always."""
+        """At t = 0 a small move changes the first layer little, at t = 1 much; undamped always."""
         torch.manual_seed(0)
         path = GeodesicPath(Sphere(2))
         network = SphereMLP(lowest=50.0, highest=60.0, schedule=path.schedule)
