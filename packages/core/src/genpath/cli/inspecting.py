@@ -116,8 +116,8 @@ def plugins(command: Namespace) -> int:
             if getattr(command, "traceback", False) and record.traceback:
                 print(record.traceback.rstrip())
     if command.check:
-        count = len(registry.components())
-        print(f"\n{count} components checked, {len(faults) or 'no'} faults")
+        count, number = len(registry.components()), len(faults) or "no"
+        print(f"\n{count} components checked, {number} {'fault' if number == 1 else 'faults'}")
         for fault in faults:
             print(f"  {fault}")
     return 1 if faults else 0

@@ -106,6 +106,19 @@ def _folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="the folder of a run")
 
 
+def _common_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the common options in front, where argparse sees all of them."""
+    front: list[str] = []
+    back: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--without":
+            front += [word, *([value] if (value := next(words, None)) is not None else [])]
+        else:
+            (front if word == "--traceback" or word.startswith("--without=") else back).append(word)
+    return front + back
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace | None:
     """Parse a command line.
 
@@ -117,7 +130,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace | None:
     """
     parser, commands = build_parser()
     try:
-        found, rest = parser.parse_known_args(arguments)
+        found, rest = parser.parse_known_args(_common_first(arguments))
     except SystemExit:  # --help was printed
         return None
     if rest:

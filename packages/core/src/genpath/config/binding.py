@@ -151,7 +151,8 @@ class Binder:
         where = join(key, "name") if isinstance(value, Mapping) else key
         if not isinstance(name, str):
             known = ", ".join(self.registry.names(kind)) or f"no {kind} at all"
-            got = describe(value if not isinstance(value, Mapping) or name is None else name)
+            given = isinstance(value, Mapping) and "name" in value
+            got = describe(name if given else value)
             self.problems.add(
                 where, f"{article(kind)}: NAME or {{name: NAME, ...}}", got, f"known: {known}"
             )

@@ -139,6 +139,8 @@ def _yaml_fix(problem: str) -> str | None:
         return "a config holds plain values only; leave out the tag"
     if "mapping values are not allowed" in problem:
         return "put text with a colon in quotes"
+    if "but got '{'" in problem:
+        return "inside {...} and [...], put ${...} in quotes"
     if "'\\t'" in problem:
         return "indent with spaces"
     return None

@@ -156,7 +156,7 @@ class Collector:
 
     Example:
         >>> collector = Collector("waves", "waves", "genpath-waves", "1.0")
-        >>> collector.add("path", "standing", "genpath_waves.paths:Wave", summary="stays where it is")
+        >>> collector.add("path", "standing", "genpath_waves.paths:Wave", summary="it stays")
         >>> [component.name for component in collector.components]
         ['waves.standing']
     """

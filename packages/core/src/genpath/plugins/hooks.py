@@ -16,8 +16,8 @@ A plugin is one light module, named by an entry point of the group ``genpath``:
                                                           summary="a path that stays where it is",
                                                       )
 
-The entry point's name is the prefix of every component (``waves.standing``). ``GENPATH_HOOK`` is the
-hook version that the plugin was written for: pip cannot see an editable or a stale install, the
+The entry point's name is the prefix of every component (``waves.standing``). ``GENPATH_HOOK`` is
+the hook version that the plugin was written for: pip cannot see an editable or a stale install, the
 handshake can.
 """
 
@@ -47,10 +47,10 @@ HOOK_NAME: Final = "genpath_components"
 HOOK_VERSION_NAME: Final = "GENPATH_HOOK"
 
 HOOK_VERSION: Final = 1
-"""The version of the hook: one more whenever a plugin written for the number before would break."""
+"""The version of the hook: one more whenever a plugin written for the one before would break."""
 
 OLDEST_HOOK_VERSION: Final = 1
-"""The oldest version honoured: ``HOOK_VERSION - 1`` for one minor release, then ``HOOK_VERSION``."""
+"""The oldest version honoured: the one before, for one minor release."""
 
 hookspec = pluggy.HookspecMarker("genpath")
 hookimpl = pluggy.HookimplMarker("genpath")

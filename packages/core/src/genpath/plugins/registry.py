@@ -135,9 +135,7 @@ class Registry:
         if near := nearest(name, known):
             parts.append(f"did you mean {near!r}?")
         elif others := [c.kind for c in self._components.values() if c.name == name]:
-            parts.append(
-                f"{name!r} is a {listed(map(article, others), 'and')}, not {article(kind)}"
-            )
+            parts.append(f"{name!r} is {listed(map(article, others), 'and')}, not {article(kind)}")
         parts.append(f"known: {', '.join(known) if known else f'no {kind} at all'}")
         missing = [record for record in self._records if not record.loaded]
         prefix = name.partition(".")[0]
