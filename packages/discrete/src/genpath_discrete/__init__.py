@@ -25,20 +25,25 @@ __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:
     from genpath_discrete.data import split_text as split_text
-    from genpath_discrete.evaluations import NgramBaselines as NgramBaselines
-    from genpath_discrete.evaluations import TextSamples as TextSamples
-    from genpath_discrete.evaluations import to_text as to_text
-    from genpath_discrete.jumps import GoalJumps as GoalJumps
-    from genpath_discrete.jumps import MaskedJumps as MaskedJumps
-    from genpath_discrete.jumps import MixtureJumps as MixtureJumps
-    from genpath_discrete.laws import Masked as Masked
-    from genpath_discrete.laws import Table as Table
-    from genpath_discrete.laws import UniformLetters as UniformLetters
+    from genpath_discrete.evaluations import (
+        NgramBaselines as NgramBaselines,
+        TextSamples as TextSamples,
+        to_text as to_text,
+    )
+    from genpath_discrete.jumps import (
+        GoalJumps as GoalJumps,
+        MaskedJumps as MaskedJumps,
+        MixtureJumps as MixtureJumps,
+    )
+    from genpath_discrete.laws import (
+        Masked as Masked,
+        Table as Table,
+        UniformLetters as UniformLetters,
+    )
     from genpath_discrete.likelihoods import ELBO as ELBO
     from genpath_discrete.networks import Transformer as Transformer
     from genpath_discrete.objectives import MaskedELBO as MaskedELBO
-    from genpath_discrete.paths import MaskedPath as MaskedPath
-    from genpath_discrete.paths import MixturePath as MixturePath
+    from genpath_discrete.paths import MaskedPath as MaskedPath, MixturePath as MixturePath
     from genpath_discrete.spaces import Categorical as Categorical
 
 

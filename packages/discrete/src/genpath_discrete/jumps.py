@@ -96,7 +96,7 @@ class MaskedJumps:
 
     def exposure(self, t: float, t_next: float) -> Tensor:
         """The hazard integrated in closed form at masked sites, 0 elsewhere."""
-        hazard = _integrated(self.schedule, t, t_next).to(self.t)
+        hazard = _integrated(self.schedule, t, t_next).to(self.logits.dtype)
         return torch.where(self.masked, hazard, 0.0)
 
     def targets(self, rng: torch.Generator) -> Tensor:
@@ -151,7 +151,7 @@ class MixtureJumps:
 
     def _present(self) -> Tensor:
         """π(x), ``(batch, *sites)``."""
-        return self.logits.softmax(-1).gather(-1, self.x.unsqueeze(-1)).squeeze(-1).to(self.t.dtype)
+        return self.logits.softmax(-1).gather(-1, self.x.unsqueeze(-1)).squeeze(-1)
 
     def intensity(self) -> Tensor:
         """κ̇/(1−κ) · (1 − π(x)): ``(batch, *sites)``."""
@@ -159,7 +159,7 @@ class MixtureJumps:
 
     def exposure(self, t: float, t_next: float) -> Tensor:
         """−log P(stay) of the rank-one chain over the step; −log π(x) when t_next = 1."""
-        stays = torch.exp(-_integrated(self.schedule, t, t_next)).to(self.t)
+        stays = torch.exp(-_integrated(self.schedule, t, t_next)).to(self.logits.dtype)
         present = self._present()
         return -torch.log(present + (1 - present) * stays)
 
@@ -175,7 +175,8 @@ class MixtureJumps:
         """The log-probability that a jump of each site lands on ``target``."""
         weights = self._others()
         chosen = weights.gather(-1, target.unsqueeze(-1)).squeeze(-1)
-        return (chosen.log() - weights.sum(-1).log()).to(self.t.dtype)
+        found = (chosen.log() - weights.sum(-1).log()).to(self.logits.dtype)
+        return found.masked_fill(chosen == 0, -torch.inf)
 
     def rates(self) -> Tensor:
         """All rates ``(batch, *sites, letters)``; the entry of the present letter counts as 0."""
@@ -210,7 +211,7 @@ class GoalJumps:
 
     def exposure(self, t: float, t_next: float) -> Tensor:
         """The hazard integrated in closed form where x ≠ goal, 0 elsewhere."""
-        hazard = _integrated(self.schedule, t, t_next).to(self.t)
+        hazard = _integrated(self.schedule, t, t_next).to(self.t.dtype)
         return torch.where(self.x != self.goal, hazard, 0.0)
 
     def targets(self, rng: torch.Generator) -> Tensor:
