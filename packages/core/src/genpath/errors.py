@@ -11,7 +11,9 @@
     │   └── UnknownComponentError (LookupError) a kind or name that nobody registered
     ├── ConfigError (ValueError)         a config that does not fit the schema or the components
     ├── BuildError (TypeError)           a component that lacks a thing that it needs
-    └── UsageError                       a command line that does not parse
+    ├── UsageError                       a command line that does not parse
+    ├── RunError (OSError)               a run folder that cannot be read, written or continued
+    └── CheckpointError (ValueError)     a checkpoint that does not fit what is installed
 
 Every error prints in the same four parts, in the caller's names:
 
@@ -25,12 +27,14 @@ from __future__ import annotations
 __all__ = [
     "BuildError",
     "CapabilityError",
+    "CheckpointError",
     "ComponentLoadError",
     "ConfigError",
     "DomainError",
     "GenpathError",
     "NumericalError",
     "PluginError",
+    "RunError",
     "ShapeError",
     "SingularTimeError",
     "UnknownComponentError",
@@ -86,7 +90,7 @@ class NumericalError(GenpathError, ArithmeticError):
     """A loss, field or weight that stopped being a finite number."""
 
 
-# --- plugins, configs and the command ---------------------------------------------------------------------------------
+# --- plugins, configs and the command -------------------------------------------------------------
 
 
 class PluginError(GenpathError):
@@ -116,3 +120,14 @@ class BuildError(GenpathError, TypeError):
 
 class UsageError(GenpathError):
     """A command line that does not parse."""
+
+
+# --- runs and checkpoints -------------------------------------------------------------------------
+
+
+class RunError(GenpathError, OSError):
+    """A run folder that cannot be read, written or continued."""
+
+
+class CheckpointError(GenpathError, ValueError):
+    """A checkpoint that is damaged, or that does not fit what is installed."""

@@ -13,7 +13,13 @@ from genpath.config.options import option
 __all__ = [
     "ClampOptions",
     "DequantiseOptions",
+    "GaussianBaselineOptions",
     "GaussianOptions",
+    "ImagesOptions",
+    "KernelBaselineOptions",
+    "MLPOptions",
+    "NLLOptions",
+    "NearestOptions",
     "ODELikelihoodOptions",
     "PowerOptions",
     "RegressionOptions",
@@ -103,3 +109,86 @@ class ClampOptions:
 
 
 # -- stages, data, networks, evaluations -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MLPOptions:
+    """Options of ``network.mlp``."""
+
+    width: int = option(256, help="of the hidden layers", minimum=1)
+    depth: int = option(3, help="residual blocks", minimum=0)
+    time_features: int = option(16, help="frequencies of the time embedding", minimum=1)
+    fourier: int = option(0, help="random frequencies per scale; 0 for none", minimum=0)
+    fourier_scale: float = option(
+        1.0, help="standard deviation of the frequencies, in cycles per unit of the state", above=0
+    )
+    scales: tuple[float, ...] = option(
+        (), help="several such, each with its own frequencies; fourier_scale alone if empty"
+    )
+    dropout: float = option(0.0, help="inside each block", minimum=0, below=1)
+    raw: bool = option(True, help="the state itself is an input beside its Fourier features")
+
+    def __post_init__(self) -> None:
+        if not all(scale > 0 for scale in self.scales):
+            raise ValueError(f"scales are positive, got {list(self.scales)}")
+
+
+@dataclass(frozen=True)
+class NLLOptions:
+    """Options of ``evaluation.nll``."""
+
+    max_examples: int | None = option(
+        None, help="score at most so many, picked at random; null for all", minimum=1
+    )
+    split: Literal["train", "validation", "test"] = option("test", help="which rows")
+    chunk: int = option(256, help="rows scored between two reports of progress", minimum=1)
+
+
+@dataclass(frozen=True)
+class GaussianBaselineOptions:
+    """Options of ``evaluation.gaussian_baseline``."""
+
+    ridge: float = option(
+        1e-6, help="added to the covariance, as a fraction of its mean variance", minimum=0
+    )
+    max_examples: int | None = option(None, help="score at most so many; null for all", minimum=1)
+    encodings: int = option(1, help="draws of a random codec to fit on and to average", minimum=1)
+
+
+@dataclass(frozen=True)
+class KernelBaselineOptions:
+    """Options of ``evaluation.kernel_baseline``."""
+
+    smallest: float = option(
+        0.01, help="least bandwidth, in units of the rows' mean standard deviation", above=0
+    )
+    largest: float = option(1.0, help="greatest bandwidth, in the same units", above=0)
+    bandwidths: int = option(25, help="how many are tried on validation rows", minimum=1)
+    max_examples: int | None = option(None, help="score at most so many; null for all", minimum=1)
+    chunk: int = option(256, help="rows compared with all training rows at once", minimum=1)
+
+
+@dataclass(frozen=True)
+class NearestOptions:
+    """Options of ``evaluation.nearest``."""
+
+    max_examples: int | None = option(
+        1000, help="samples, and held-out rows, to compare; null for all", minimum=1
+    )
+    shown: int = option(8, help="samples in the figure", minimum=1)
+    height: int = option(0, help="of a picture where rows are pictures; 0 if not", minimum=0)
+    width: int = option(0, help="of a picture where rows are pictures; 0 if not", minimum=0)
+    low: float = option(0.0, help="data value shown black")
+    high: float = option(1.0, help="data value shown white")
+
+
+@dataclass(frozen=True)
+class ImagesOptions:
+    """Options of ``evaluation.images``."""
+
+    height: int = option(help="of one picture", minimum=1)
+    width: int = option(help="of one picture", minimum=1)
+    rows: int = option(8, help="of each half of the sheet", minimum=1)
+    columns: int = option(8, help="of each half of the sheet", minimum=1)
+    low: float = option(0.0, help="data value shown black")
+    high: float = option(1.0, help="data value shown white")

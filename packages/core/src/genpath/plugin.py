@@ -13,6 +13,7 @@ GENPATH_HOOK = 1
 def genpath_components(registry: Collector) -> None:
     """Names, import paths and options; nothing is imported."""
     _mathematics(registry)
+    _runs(registry)
 
 
 def _mathematics(registry: Collector) -> None:
@@ -94,3 +95,42 @@ def _mathematics(registry: Collector) -> None:
         needs=("space",),
     )
     add("transform", "clamp", "transforms:Clamp", "clamp to an interval", options="ClampOptions")
+
+
+def _runs(registry: Collector) -> None:
+    """Stages, data, networks and evaluations."""
+    for name, summary in (
+        ("train", "fit the network; goes on from its last checkpoint"),
+        ("sample", "draw samples into samples.npz"),
+        ("evaluate", "measure what the config names; figures and texts"),
+        ("report", "write report.html"),
+    ):
+        registry.add("stage", name, f"genpath.run.stages:{name.title()}", summary=summary)
+    registry.add(
+        "data",
+        "digits",
+        "genpath.data:digits",
+        summary="handwritten digits, 8 × 8 pixels of 17 levels; needs genpath[data]",
+    )
+    registry.add(
+        "network",
+        "mlp",
+        "genpath.networks:mlp",
+        summary="a residual network on the flattened state, with Fourier features if wished",
+        options="genpath.options:MLPOptions",
+        needs=("space", "prediction"),
+    )
+    for name, target, options, summary in (
+        ("nll", "NegativeLogLikelihood", "NLL", "−log p of held-out rows, nats and bits"),
+        ("gaussian_baseline", "GaussianBaseline", "GaussianBaseline", "one Gaussian on R^d"),
+        ("kernel_baseline", "KernelBaseline", "KernelBaseline", "a kernel density on R^d"),
+        ("nearest", "Nearest", "Nearest", "distance of samples to the training rows"),
+        ("images", "Images", "Images", "a sheet of samples beside held-out data"),
+    ):
+        registry.add(
+            "evaluation",
+            name,
+            f"genpath.evaluations:{target}",
+            summary=summary,
+            options=f"genpath.options:{options}Options",
+        )

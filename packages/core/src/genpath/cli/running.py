@@ -15,30 +15,28 @@ def _console() -> Any:
     return Console()
 
 
-def _run(command: Namespace, extra: list[str]) -> int:
+def _run(command: Namespace, only: tuple[str, ...] | None = None) -> int:
     from genpath.config import load_config
     from genpath.plugins import discover, using
 
     with using(discover(without=command.without)):
         config = load_config(command.config, command.overrides)
         out = Path(command.out or f"runs/{Path(command.config).stem}-{config.digest()[:8]}")
-        if extra:
-            config = load_config(command.config, [*command.overrides, *extra])
 
         from genpath.run import run_config
 
-        run_config(config, out, _console())
+        run_config(config, out, _console(), only)
     return 0
 
 
 def run(command: Namespace) -> int:
     """``genpath run CONFIG [key=value ...] [--out DIR]``."""
-    return _run(command, [])
+    return _run(command)
 
 
 def train(command: Namespace) -> int:
     """``genpath train CONFIG [key=value ...] [--out DIR]``: into the folder of ``genpath run``."""
-    return _run(command, ["stages=[train]"])
+    return _run(command, ("train",))
 
 
 def sample(command: Namespace) -> int:

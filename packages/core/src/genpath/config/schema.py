@@ -45,6 +45,7 @@ class TrainOptions:
     time: Literal["uniform", "stratified"] = option("stratified", help="how times are drawn")
     validate_every: int = option(500, help="steps between validations; 0 for none", minimum=0)
     validation_batches: int = option(8, help="batches per validation", minimum=1)
+    log_every: int = option(50, help="steps between lines of metrics.jsonl", minimum=1)
     checkpoint_every: int = option(500, help="steps between checkpoints; 0 for none", minimum=0)
     keep_best: bool = option(False, help="keep the weights of the best validation")
     amp: bool = option(False, help="automatic mixed precision")
