@@ -221,3 +221,18 @@ def test_the_first_to_import_torch_is_guarded_too(tmp_path: Path) -> None:
     records, dtype, *_ = json.loads(done.stdout)
     assert records["a"][0] == "failed" and dtype == "torch.float32"
     assert "the default dtype from torch.float32 to torch.float64 and the random" in records["a"][1]
+
+
+def test_guards_nest(tmp_path: Path) -> None:
+    code = """
+from genpath.plugins.guard import torch_guard
+with torch_guard() as outer:
+    with torch_guard() as inner:
+        import torch
+        torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(torch.float16)
+print(inner, outer, torch.get_default_dtype(), vars(torch.__spec__.loader).keys())
+"""
+    done = python(tmp_path, "-c", code)
+    assert done.stdout.count("the default dtype from torch.float32 to") == 2, done.stderr
+    assert done.stdout.endswith("] torch.float32 dict_keys(['name', 'path'])\n")

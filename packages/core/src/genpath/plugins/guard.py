@@ -71,7 +71,7 @@ class _TorchWatcher:
         execute = loader.exec_module
 
         def exec_module(module: Any) -> None:
-            del loader.exec_module
+            vars(loader).pop("exec_module", None)  # guards may be nested
             execute(module)
             self.state = _State(module)
 
