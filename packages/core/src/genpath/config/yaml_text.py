@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from genpath.errors import ConfigError
 
@@ -30,7 +30,7 @@ _RESOLVERS: list[tuple[str, re.Pattern[str], list[str] | None]] = [
 ]
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(yaml.SafeLoader):
     """Safe, and by the rules of YAML 1.2."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own protocol
@@ -58,7 +58,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 
-class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+class _Dumper(yaml.SafeDumper):
     """Quotes whatever either version of YAML would read as something else than text."""
 
     yaml_implicit_resolvers: dict[str, Any] = {  # noqa: RUF012
