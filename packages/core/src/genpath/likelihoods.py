@@ -20,17 +20,25 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .divergences import exact_divergence, hutchinson_divergence
+from .divergences import exact_divergence, hutchinson_divergence, pushforward
 from .errors import CapabilityError
 from .generators import MarkovGenerator
 from .laws import DensityLaw
 from .models import ODE, Model
 from .parts import Parts
 from .samplers import RK4, Callback, RungeKutta, Sampler, TimeGrid, integrate
-from .spaces import Euclidean, Product, Space
+from .spaces import Euclidean, Product, Space, as_smooth
 from .states import batch_size, chunks, device_of, dtype_of
 
-__all__ = ["FlowMap", "Likelihood", "LogLikelihood", "ODELikelihood", "SolvedFlow", "tracked"]
+__all__ = [
+    "FlowMap",
+    "Likelihood",
+    "LogLikelihood",
+    "ODELikelihood",
+    "SolvedFlow",
+    "density_mass",
+    "tracked",
+]
 
 LOG_DENSITY, PROBE, POINT = "log_density", "probe", "x"
 
@@ -161,6 +169,50 @@ class SolvedFlow:
         grid = TimeGrid.uniform(self.steps, s, t)
         end = integrate(self.sampler, gen, start, grid, rng, callbacks=callbacks).state
         return _unwrap(self.gen.space, end), -end[LOG_DENSITY]
+
+
+def density_mass(
+    flow_map: SolvedFlow, base: DensityLaw, count: int, rng: torch.Generator
+) -> tuple[float, float]:
+    r"""∫ p_1 dx over the whole space, with its standard error, without a grid.
+
+    For the flow map X from t = 0 to 1, a diffeomorphism, the change of variables x = X(x_0) gives
+
+        ∫ p_1(x) dx = E_{x_0 ~ p_0} [ p_1(X(x_0)) |det DX(x_0)| / p_0(x_0) ].
+
+    p_1 is the density under test: the flow solved back from X(x_0), the divergence integrated.
+    DX is found in another way, by differentiating the forward solve along a basis. With an
+    exact divergence every term is 1, so a few thousand points suffice where a grid would have
+    to resolve each peak of p_1; a wrong divergence, or too few steps, shows at once.
+
+    Args:
+        flow_map: the flow, its solver and its divergence.
+        base: p_0.
+        count: points x_0.
+        rng: for drawing them.
+
+    Returns:
+        The estimate and its standard error.
+    """
+    space = as_smooth(flow_map.gen.space, "density_mass")
+    grid, start = TimeGrid.uniform(flow_map.steps), base.sample(count, rng)
+
+    def forward(x: Any) -> Any:
+        return integrate(flow_map.sampler, flow_map.gen, x, grid, rng).state
+
+    def moved(direction: Any) -> tuple[Any, Any]:
+        return pushforward(forward, start, direction)
+
+    directions = torch.func.vmap(moved, out_dims=(None, 0))  # type: ignore[arg-type]
+    end, columns = directions(space.tangent_basis(start))
+    gram = torch.func.vmap(lambda u: torch.func.vmap(lambda v: space.inner(end, u, v))(columns))(
+        columns
+    )
+    log_jacobian = 0.5 * torch.linalg.slogdet(gram.permute(2, 0, 1))[1]
+    back, log_det = flow_map(1.0, 0.0, end, rng)
+    log_ratio = base.log_prob(back) + log_det + log_jacobian - base.log_prob(start)
+    terms = log_ratio.double().exp()
+    return float(terms.mean()), float(terms.std() / math.sqrt(count))
 
 
 @dataclass(frozen=True)
