@@ -37,7 +37,7 @@ from .parts import (
 )
 from .schedules import Scalar
 from .spaces import Euclidean, FiniteSpace, Product, Space, as_smooth
-from .states import Field, batch_size, map_state, per_row, repeat, row_times
+from .states import Field, batch_size, flat_event, map_state, per_row, repeat, row_times
 
 __all__ = ["MarkovGenerator", "Origin", "coupled", "flow", "product"]
 
@@ -199,7 +199,7 @@ class MarkovGenerator:
             a = torch.zeros_like(p0)
             for columns in diffusion.columns(self.space, y):
                 a = a + (
-                    (columns * left).flatten(2).sum(2) * (columns * right).flatten(2).sum(2)
+                    flat_event(columns * left, 2).sum(2) * flat_event(columns * right, 2).sum(2)
                 ).sum(0)
             return a * torch.exp(log_p(y) - p0)
 

@@ -24,7 +24,7 @@ from .couplings import Pairs
 from .errors import CapabilityError
 from .models import Model
 from .spaces import SmoothSpace
-from .states import map_state
+from .states import flat_event, map_state
 
 __all__ = ["Objective", "Regression", "cross_entropy", "poisson", "squared", "stratified_times"]
 
@@ -47,14 +47,13 @@ def squared(model: Model, state: Any, target: Any, prediction: Any) -> Tensor:
     space = model.path.space
     if model.prediction.tangent and isinstance(space, SmoothSpace):
         return 0.5 * space.inner(state, difference, difference)
-    return 0.5 * difference.square().flatten(1).sum(1)  # type: ignore[no-any-return]
+    return 0.5 * flat_event(difference.square()).sum(1)
 
 
 def poisson(model: Model, state: Any, target: Tensor, prediction: Tensor) -> Tensor:
     """Σ a log(a/b) − a + b with 0 log 0 = 0; the prediction is log b."""
     value = torch.special.xlogy(target, target) - target * prediction - target + prediction.exp()
-    total: Tensor = value.flatten(1).sum(1)
-    return total
+    return flat_event(value).sum(1)
 
 
 def cross_entropy(model: Model, state: Any, target: Tensor, prediction: Tensor) -> Tensor:
@@ -63,7 +62,7 @@ def cross_entropy(model: Model, state: Any, target: Tensor, prediction: Tensor) 
     value = functional.cross_entropy(
         prediction.reshape(-1, letters), target.reshape(-1), reduction="none"
     )
-    return value.reshape(target.shape).flatten(1).sum(1)
+    return flat_event(value.reshape(target.shape)).sum(1)
 
 
 DIVERGENCES: dict[str, Callable[..., Tensor]] = {

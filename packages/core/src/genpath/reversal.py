@@ -30,7 +30,7 @@ from .errors import CapabilityError
 from .generators import MarkovGenerator, inflows
 from .parts import AtomJumps, Parts, add_tangents, exposure
 from .spaces import Euclidean, Space
-from .states import Field, map_state, per_row, row_times
+from .states import Field, flat_event, map_state, per_row, row_times
 
 __all__ = ["log_transition", "path_log_ratio", "reverse", "score_of"]
 
@@ -172,10 +172,12 @@ def _normal_transition(
 ) -> Tensor:
     assert parts.diffusion is not None
     mean = x if parts.velocity is None else x + h * parts.velocity
-    columns = torch.cat([c.flatten(2) for c in parts.diffusion.columns(gen.space, x)])
+    columns = torch.cat([flat_event(c, 2) for c in parts.diffusion.columns(gen.space, x)])
     covariance = h * torch.einsum("kbi,kbj->bij", columns, columns)
     factor = torch.linalg.cholesky(covariance)
-    scaled = torch.linalg.solve_triangular(factor, (y - mean).flatten(1).unsqueeze(-1), upper=False)
+    scaled = torch.linalg.solve_triangular(
+        factor, flat_event(y - mean, 1).unsqueeze(-1), upper=False
+    )
     size = factor.shape[-1]
     log_det: Tensor = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     square: Tensor = scaled.squeeze(-1).square().sum(1)

@@ -28,6 +28,7 @@ __all__ = [
     "describe",
     "device_of",
     "dtype_of",
+    "flat_event",
     "gather",
     "map_state",
     "per_row",
@@ -140,6 +141,16 @@ def per_row(values: Tensor | float, like: Tensor) -> Tensor | float:
     if isinstance(values, Tensor) and values.dim():
         return values.reshape(values.shape + (1,) * (like.dim() - values.dim()))
     return values
+
+
+def flat_event(x: Tensor, leading: int = 1) -> Tensor:
+    """The event axes, those after the first ``leading``, as one; a number becomes one entry.
+
+    Example:
+        >>> flat_event(torch.zeros(4, 2, 3)).shape, flat_event(torch.zeros(4)).shape
+        (torch.Size([4, 6]), torch.Size([4, 1]))
+    """
+    return x.flatten(leading) if x.dim() > leading else x.unsqueeze(-1)
 
 
 def axpy(state: State, tangent: State, scale: Tensor | float = 1.0) -> Any:
