@@ -57,7 +57,11 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, angles: Tensor | None) -> Tensor:
         batch, sites, width = h.shape
-        q, k, v = self.qkv(self.before_attention(h)).view(batch, sites, 3, self.heads, -1).unbind(2)
+        q, k, v = (
+            self.qkv(self.before_attention(h))
+            .view(batch, sites, 3, self.heads, width // self.heads)
+            .unbind(2)
+        )
         if angles is not None:
             q, k = _rotate(q, angles), _rotate(k, angles)
         mixed = functional.scaled_dot_product_attention(

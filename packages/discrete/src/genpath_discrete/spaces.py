@@ -111,7 +111,7 @@ class Categorical:
         shift = torch.arange(1, self.size, device=x.device).repeat(self.sites)
         index = site.reshape(-1, 1, 1).expand(-1, batch, 1)
         moved = (found.gather(2, index) + shift.reshape(-1, 1, 1)) % self.size
-        return found.scatter(2, index, moved).reshape(-1, batch, *self.event_shape)
+        return found.scatter(2, index, moved).reshape(len(site), batch, *self.event_shape)
 
     def check(self, x: Tensor, where: str) -> None:
         """Refuse a batch whose event shape is not the space's."""
