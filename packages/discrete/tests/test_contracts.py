@@ -1,8 +1,10 @@
 """What every public object owes the core: protocols, shapes, empty batches, products."""
 
 import itertools
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -364,3 +366,15 @@ def test_public_names_are_what_the_package_says():
     for name in genpath_discrete.__all__:
         assert getattr(genpath_discrete, name) is not None
     assert set(genpath_discrete.__all__) <= set(dir(genpath_discrete))
+
+
+def test_the_example_of_the_documentation_runs_and_says_what_it_should(capsys):
+    page = Path(__file__).parents[1] / "docs" / "index.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(code, str(page), "exec"), {})
+    *rows, last = capsys.readouterr().out.splitlines()
+    for row in rows:
+        distance, expected = (float(n) for n in re.findall(r"\d\.\d+", row))
+        assert abs(distance - expected) < 4.5 * 0.5 / 40_000**0.5 + 0.0005
+    bound, log_p = (float(n) for n in re.findall(r"-\d\.\d+", last))
+    assert abs(bound - log_p) < 0.03  # tight, up to 2000 · 16 draws
