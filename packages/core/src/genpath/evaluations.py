@@ -21,10 +21,21 @@ from torch import Tensor
 
 from .errors import CapabilityError, ConfigError
 from .evaluation import Figure, Findings, Scene
+from .laws import DensityLaw
+from .likelihoods import SolvedFlow, density_mass
+from .models import ODE
+from .samplers import RK4, RungeKutta
 from .spaces import Euclidean
 from .states import batch_size, chunks, describe, gather, map_state
 
-__all__ = ["GaussianBaseline", "Images", "KernelBaseline", "Nearest", "NegativeLogLikelihood"]
+__all__ = [
+    "GaussianBaseline",
+    "Images",
+    "KernelBaseline",
+    "Mass",
+    "Nearest",
+    "NegativeLogLikelihood",
+]
 
 
 def scored(
@@ -355,3 +366,38 @@ class Images:
         sheet[:count, :-1, :-1] = pictures[:count].reshape(count, self.height, self.width).to(sheet)
         grid = sheet.reshape(self.rows, self.columns, self.height + 1, self.width + 1)
         return grid.transpose(1, 2).reshape(self.rows * (self.height + 1), -1)[:-1, :-1]
+
+
+@dataclass(frozen=True)
+class Mass:
+    """∫ p_1 dx over the space of states, which is 1: the component ``evaluation.mass``.
+
+    It compares the density that scores data with the derivative of the map that makes samples
+    (`genpath.likelihoods.density_mass`), on any smooth space; metrics ``density/mass`` and
+    ``density/mass_se``.
+
+    Args:
+        points: base draws.
+        steps: Runge–Kutta steps each way.
+    """
+
+    points: int = 1024
+    steps: int = 50
+
+    def __call__(self, scene: Scene) -> Findings:
+        base = scene.model.base
+        if not isinstance(base, DensityLaw):
+            raise CapabilityError(
+                "evaluation.mass", "the base law has a log-density.", got=type(base).__name__,
+                fix="leave this evaluation out",
+            )  # fmt: skip
+        scene.progress("mass", 0, 1)
+        flow_map = SolvedFlow(scene.model.generator(ODE()), RungeKutta(RK4), self.steps)
+        with torch.no_grad():
+            mass, error = density_mass(flow_map, base, self.points, scene.rng)
+        scene.progress("mass", 1, 1)
+        how = (
+            f"∫ p dx by change of variables from {self.points} base draws: p by the exact divergence, "
+            f"the Jacobian by differentiating the samples, {self.steps} RK4 steps each way"
+        )
+        return Findings({"density/mass": mass, "density/mass_se": error}, {"density/mass": how})

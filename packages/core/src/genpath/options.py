@@ -18,6 +18,7 @@ __all__ = [
     "ImagesOptions",
     "KernelBaselineOptions",
     "MLPOptions",
+    "MassOptions",
     "NLLOptions",
     "NearestOptions",
     "ODELikelihoodOptions",
@@ -166,6 +167,14 @@ class KernelBaselineOptions:
     bandwidths: int = option(25, help="how many are tried on validation rows", minimum=1)
     max_examples: int | None = option(None, help="score at most so many; null for all", minimum=1)
     chunk: int = option(256, help="rows compared with all training rows at once", minimum=1)
+
+
+@dataclass(frozen=True)
+class MassOptions:
+    """Options of ``evaluation.mass``."""
+
+    points: int = option(1024, help="base draws", minimum=2)
+    steps: int = option(50, help="steps of RK4 each way", minimum=1)
 
 
 @dataclass(frozen=True)

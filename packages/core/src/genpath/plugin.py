@@ -124,6 +124,7 @@ def _runs(registry: Collector) -> None:
         ("nll", "NegativeLogLikelihood", "NLL", "−log p of held-out rows, nats and bits"),
         ("gaussian_baseline", "GaussianBaseline", "GaussianBaseline", "one Gaussian on R^d"),
         ("kernel_baseline", "KernelBaseline", "KernelBaseline", "a kernel density on R^d"),
+        ("mass", "Mass", "Mass", "∫ p dx over the space of states, which is 1"),
         ("nearest", "Nearest", "Nearest", "distance of samples to the training rows"),
         ("images", "Images", "Images", "a sheet of samples beside held-out data"),
     ):
