@@ -122,11 +122,11 @@ class VonMisesFisherMixture:
     def log_prob(self, x: Tensor) -> Tensor:
         """log (1/count) Σ p(x; μ_i, κ), in chunks of rows."""
         Sphere(2).check(x, "VonMisesFisherMixture.log_prob")
-        means = _double_unit(self.means).T
+        means = unit(self.means).T
         rows = max(1, self.chunk * 1_000_000 // means.shape[1])
-        constant = _log_normaliser(self.kappa) - math.log(means.shape[1])
+        constant = log_normaliser(self.kappa) - math.log(means.shape[1])
         pieces = [
-            torch.logsumexp(self.kappa * (_double_unit(piece) @ means - 1), 1) + constant
+            torch.logsumexp(self.kappa * (unit(piece) @ means - 1), 1) + constant
             for piece in x.split(rows)
         ]
         return torch.cat(pieces).to(x.dtype)
@@ -174,7 +174,7 @@ class VonMisesFisher:
         """log C(κ) + κ⟨μ, x⟩, differentiable in x."""
         Sphere(2).check(x, "VonMisesFisher.log_prob")
         difference = x - self.mean.to(x.dtype)
-        return _log_normaliser(self.kappa) - 0.5 * self.kappa * (difference**2).sum(-1)
+        return log_normaliser(self.kappa) - 0.5 * self.kappa * (difference**2).sum(-1)
 
 
 def von_mises_fisher(mean: Sequence[float], kappa: float) -> VonMisesFisher:
@@ -260,12 +260,13 @@ class SphereHeatKernel:
         return Sphere(2).project(point).to(self.mean.dtype)
 
 
-def _log_normaliser(kappa: float) -> float:
+def log_normaliser(kappa: float) -> float:
     """log of the density at the mean: log κ − log 2π − log(1 − e^{−2κ})."""
     return math.log(kappa) - math.log(2 * math.pi) - math.log(-math.expm1(-2 * kappa))
 
 
-def _double_unit(x: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
+    """Rows in float64, normalised anew."""
     wide: Tensor = x.double()
     length: Tensor = wide.norm(dim=-1, keepdim=True)
     return wide / length

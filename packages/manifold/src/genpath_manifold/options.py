@@ -72,8 +72,8 @@ class KernelBaseline:
 
     lowest: float = option(10.0, help="least concentration tried", above=0)
     highest: float = option(1e5, help="greatest concentration tried", above=0)
-    points: int = option(9, help="concentrations per grid, evenly spaced in log", minimum=3)
-    rounds: int = option(3, help="grids, each inside the best two cells of the last", minimum=1)
+    points: int = option(9, help="concentrations of the first grid, even in log", minimum=3)
+    rounds: int = option(4, help="times that the grid is halved around its best point", minimum=0)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ semester II, R.16). Along the curve the speed is κ̇ d(x0, x1): the regression 
 
     u = κ̇ · (d/dκ) x_t = κ̇ · displacement
 
-by differentiating the curve, so nothing is divided by 1 − κ and the target is exact up to t = 1.
+by differentiating the curve (or by the space's ``geodesic_velocity``, where it has one), so nothing
+is divided by 1 − κ and the target is exact up to t = 1.
 The *displacement* is log_{x0} x1, transported to x_t; on R^d it is x1 − x0. A network that predicts
 the displacement has targets of the same size at all times, whatever the schedule; the schedule then
 says where on the curve training and solving spend their effort (`late`).
@@ -131,6 +132,9 @@ class GeodesicPath:
     def _displacement(self, t: Tensor, x0: Any, x1: Any) -> Any:
         remaining = 1 - self.schedule.kappa(t)
         back = self.state_space.log(x1, x0)
+        closed = getattr(self.state_space, "geodesic_velocity", None)
+        if closed is not None:
+            return -closed(x1, back, remaining)
 
         def curve(r: Tensor) -> Any:
             return self.state_space.step(x1, map_state(lambda leaf: per_row(r, leaf) * leaf, back))

@@ -101,14 +101,15 @@ class Sphere:
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
         """exp_x v, smooth in v everywhere; renormalised, so that rounding does not add up."""
-        square = _dot(v, v)
-        small = square < _SERIES_BELOW
-        near = torch.where(small, square, 0)
-        length = torch.where(small, 1, square).sqrt()
-        cosine = torch.where(small, _horner(_COSINE, near), torch.cos(length))
-        sinc = torch.where(small, _horner(_SINC, near), torch.sin(length) / length)
+        cosine, sinc = _cosine_and_sinc(_dot(v, v))
         moved = cosine * x + sinc * v
         return moved / _dot(moved, moved).sqrt()
+
+    def geodesic_velocity(self, x: Tensor, v: Tensor, r: Tensor) -> Tensor:
+        """d/dr exp_x(r v) = cos(r|v|) v − r|v|² sinc(r|v|) x, for r of shape ``(batch,)``."""
+        square, r = _dot(v, v), r[..., None]
+        cosine, sinc = _cosine_and_sinc(r**2 * square)
+        return cosine * v - r * square * sinc * x
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """The shortest tangent v at ``x`` with exp_x v = y.
@@ -184,6 +185,15 @@ def _norm(x: Tensor) -> Tensor:
     square = _dot(x, x)
     positive = square > 0
     return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
+
+
+def _cosine_and_sinc(square: Tensor) -> tuple[Tensor, Tensor]:
+    """cos a and sin a / a as functions of a², smooth at 0."""
+    small = square < _SERIES_BELOW
+    near = torch.where(small, square, 0)
+    angle = torch.where(small, 1, square).sqrt()
+    cosine = torch.where(small, _horner(_COSINE, near), torch.cos(angle))
+    return cosine, torch.where(small, _horner(_SINC, near), torch.sin(angle) / angle)
 
 
 def _horner(coefficients: list[float], s: Tensor) -> Tensor:
