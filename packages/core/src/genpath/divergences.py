@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .spaces import Space, as_smooth
-from .states import Field
+from .states import Field, map_state
 
 __all__ = ["exact_divergence", "hutchinson_divergence", "pushforward"]
 
@@ -59,7 +59,11 @@ def hutchinson_divergence(
 
 
 def pushforward(function: Callable[[Any], Any], at: Any, direction: Any) -> tuple[Any, Any]:
-    """The value of ``function`` at a point and its derivative along ``direction``, in one pass."""
+    """The value of ``function`` at a point and its derivative along ``direction``, in one pass.
+
+    Rows that share memory (an expanded batch) are copied: forward differentiation refuses them.
+    """
+    at = map_state(Tensor.contiguous, at)
     value, slope = torch.func.jvp(function, (at,), (direction,))[:2]
     return value, slope
 
