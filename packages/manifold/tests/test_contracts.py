@@ -1,7 +1,9 @@
 """Every public object against the core's contracts; no mathematics."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -263,6 +265,14 @@ def test_listing_and_importing_need_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_page_prints_what_it_says(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "index.md").read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(.*?)```", page, re.S)[1], {})
+    value = float(re.search(r"-?\d+\.\d+", capsys.readouterr().out)[0])
+    said = float(re.search(r"printed value is −(\d+\.\d+)", page)[1])
+    assert abs(value + said) < 1e-4
 
 
 def test_a_flow_accepts_the_sphere():
