@@ -397,7 +397,7 @@ class Mass:
             mass, error = density_mass(flow_map, base, self.points, scene.rng)
         scene.progress("mass", 1, 1)
         how = (
-            f"∫ p dx by change of variables from {self.points} base draws: p by the exact divergence, "
+            f"∫ p dx by change of variables from {self.points} base draws: p by the divergence, "
             f"the Jacobian by differentiating the samples, {self.steps} RK4 steps each way"
         )
         return Findings({"density/mass": mass, "density/mass_se": error}, {"density/mass": how})

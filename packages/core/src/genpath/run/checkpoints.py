@@ -38,7 +38,7 @@ __all__ = [
     "write_checkpoint",
 ]
 
-FORMAT = "1"
+FORMAT, _KEY = "1", "genpath"
 CHECKPOINT, TRAINING = "checkpoint.safetensors", "training.safetensors"
 _MODEL, _EMA, _BEST = "model/", "ema/", "best/"
 
@@ -126,8 +126,8 @@ def write_checkpoint(
     }
     # clones: safetensors refuses tensors that share memory, such as tied weights
     plain = {n: t.detach().to("cpu", copy=True).contiguous() for n, t in tensors.items()}
-    text = {f"genpath.{key}": json.dumps(value) for key, value in metadata.items()}
-    write_bytes(path, save(plain, metadata=text))
+    # one key: safetensors keeps several in no particular order, and equal runs write equal files
+    write_bytes(path, save(plain, metadata={_KEY: json.dumps(metadata)}))
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -151,11 +151,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             str(path), "it is a whole safetensors file.", got=str(error), fix=fix
         ) from None
-    decoded = {
-        k.removeprefix("genpath."): json.loads(v)
-        for k, v in metadata.items()
-        if k.startswith("genpath.")
-    }
+    decoded = json.loads(metadata.get(_KEY, "{}"))
     if decoded.get("format") != FORMAT:
         got = f"format {decoded.get('format')!r}" if decoded else "no metadata of genpath"
         fix = "upgrade genpath" if decoded else "give a file that a run wrote"

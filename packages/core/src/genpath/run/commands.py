@@ -103,7 +103,7 @@ def _stages(run: Run, only: tuple[str, ...] | None) -> None:
         try:
             bound.build()(run)
         except KeyboardInterrupt as stop:
-            run.add_seconds(key, time.monotonic() - start)
+            run.stop(key, time.monotonic() - start)
             where = (
                 f"step {stop.step}, checkpoint written"
                 if isinstance(stop, Stopped)

@@ -90,14 +90,15 @@ class Run:
         return {"finished": found.get("finished", []), "seconds": found.get("seconds", {})}
 
     def finish(self, stage: str, seconds: float) -> None:
-        """Record that a stage is done."""
+        """Record that a stage is done, and the seconds that it took since it was begun."""
         state = self.state()
+        before = 0.0 if stage in state["finished"] else state["seconds"].get(stage, 0.0)
         state["finished"] = [*(s for s in state["finished"] if s != stage), stage]
-        state["seconds"][stage] = round(state["seconds"].get(stage, 0.0) + seconds, 3)
+        state["seconds"][stage] = round(before + seconds, 3)
         write_json(self.folder / STATE, state)
 
-    def add_seconds(self, stage: str, seconds: float) -> None:
-        """Record time that a stage took before it was stopped."""
+    def stop(self, stage: str, seconds: float) -> None:
+        """Record the seconds of a stage that was stopped."""
         state = self.state()
         state["seconds"][stage] = round(state["seconds"].get(stage, 0.0) + seconds, 3)
         write_json(self.folder / STATE, state)

@@ -161,7 +161,8 @@ def _versions(settings: Mapping[str, Any]) -> str:
 
 
 def _times(seconds: Mapping[str, float]) -> str:
-    rows = [(key.partition(":")[2] or key, f"{value:.1f} s") for key, value in seconds.items()]
+    named = [(key.partition(":")[2] or key, value) for key, value in seconds.items()]
+    rows = [(name, f"{value:.1f} s") for name, value in named if name != "report"]
     return f"<h3>Time of each stage</h3>{_pairs(rows)}" if rows else ""
 
 
