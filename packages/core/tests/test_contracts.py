@@ -1,0 +1,367 @@
+"""What everything in the core owes: batches, seeds, facts of a row, small helpers. A table."""
+
+import pytest
+import torch
+
+from genpath.codecs import Chain, Codec, Dequantise, Identity, Standardise
+from genpath.couplings import Coupling, Independent, Pairs, Simulated, Stored
+from genpath.generators import MarkovGenerator, flow, product
+from genpath.laws import DensityLaw, Empirical, Gaussian, Law, ProductLaw
+from genpath.models import Model
+from genpath.objectives import DIVERGENCES, Regression, stratified_times
+from genpath.parts import MatrixNoise, Parts, ScalarNoise, pick
+from genpath.paths import Draw
+from genpath.predictions import Prediction, Rule, classifier_free, convert, converted, plan
+from genpath.samplers import RK4, AdamsBashforth, Euler, RungeKutta, Sampler, TimeGrid, integrate
+from genpath.schedules import Schedule, cosine_keep, linear_keep, power_keep
+from genpath.spaces import Euclidean, FiniteSpace, Product, SmoothSpace, Space
+from genpath.states import (
+    axpy,
+    batch_size,
+    chunks,
+    concatenate,
+    flat_event,
+    gather,
+    repeat,
+    row_times,
+)
+
+from .toys import BOUND, DOUBLE, RATES, Letters, chain, normal, seeded, z_score
+
+PLANE = Euclidean(2)
+
+# -- states ------------------------------------------------------------------------------------
+
+STATE = {"x": torch.arange(10.0).reshape(5, 2), "label": torch.arange(5)}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_gathering_moves_every_leaf_together():
+    index = torch.tensor([3, 3, 0])
+    found = gather(STATE, index)
+    assert torch.equal(found["x"][:, 0], 2.0 * found["label"])
+    assert found["label"].tolist() == [3, 3, 0]
+
+
+def test_chunks_and_concatenate_are_inverse():
+    for rows in (1, 2, 5, 9):
+        pieces = list(chunks(STATE, rows))
+        assert max(map(batch_size, pieces)) <= rows
+        assert same(concatenate(pieces), STATE)
+    empty = gather(STATE, torch.zeros(0, dtype=torch.long))
+    (piece,) = chunks(empty, 3)
+    assert batch_size(piece) == 0 and same(piece, empty)
+
+
+def test_repeat_lays_whole_batches_one_after_another():
+    assert repeat(STATE, 2)["label"].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]
+
+
+def test_a_step_moves_the_leaves_of_its_tangent_only():
+    scale = torch.arange(5.0)
+    moved = axpy(STATE, {"x": torch.ones(5, 2)}, scale)
+    assert torch.equal(moved["x"], STATE["x"] + scale[:, None])
+    assert torch.equal(moved["label"], STATE["label"])
+
+
+def test_a_time_becomes_one_per_row_in_the_dtype_of_the_state():
+    for t in (0.3, torch.tensor(0.3), torch.full((5,), 0.3)):
+        assert row_times(t, STATE).shape == (5,)
+    assert row_times(0.3, {"x": torch.zeros(2, dtype=DOUBLE)}).dtype == DOUBLE
+
+
+# -- protocols ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("thing", "protocol"),
+    [
+        (PLANE, SmoothSpace),
+        (Product({"x": PLANE}), SmoothSpace),
+        (Letters(3), FiniteSpace),
+        (Letters(3), Space),
+        (Gaussian((2,)), DensityLaw),
+        (ProductLaw({"x": Gaussian((2,))}), DensityLaw),
+        (Empirical(STATE), Law),
+        (linear_keep(), Schedule),
+        (Euler(), Sampler),
+        (RungeKutta(), Sampler),
+        (AdamsBashforth(), Sampler),
+        (Stored(STATE, STATE), Coupling),
+        (Identity(), Codec),
+        (Dequantise(4), Codec),
+    ],
+    ids=lambda thing: getattr(thing, "__name__", type(thing).__name__),
+)
+def test_it_is_what_it_says(thing, protocol):
+    assert isinstance(thing, protocol)
+
+
+def test_letters_have_no_tangents_and_laws_without_density_say_so():
+    assert not isinstance(Letters(3), SmoothSpace)
+    assert not isinstance(PLANE, FiniteSpace)
+    assert not isinstance(Empirical(STATE), DensityLaw)
+
+
+@pytest.mark.parametrize("space", [Euclidean(), Euclidean(3), Euclidean(2, 2)], ids=repr)
+def test_a_euclidean_space_steps_and_measures(space, rng):
+    x, y = normal(2, 4, *space.event_shape, rng=rng)
+    v = space.log(x, y)
+    assert torch.allclose(space.step(x, v), y)
+    assert torch.allclose(space.inner(x, v, v), space.distance(x, y) ** 2)
+    basis = space.tangent_basis(x)
+    assert basis.shape == (space.dimension, 4, *space.event_shape)
+    gram = torch.stack([space.inner(x, a, b) for a in basis for b in basis])
+    eye = torch.eye(space.dimension, dtype=DOUBLE).reshape(-1, 1).expand(-1, 4)
+    assert torch.allclose(gram, eye)
+    assert not space.contains(x + torch.inf).any() and space.contains(x).all()
+
+
+def test_a_product_lists_the_neighbours_of_its_finite_factors():
+    space = Product({"x": PLANE, "letter": Letters(3)})
+    state = {"x": torch.ones(2, 2), "letter": torch.tensor([0, 2]), "row": torch.arange(2)}
+    found = space.neighbours(state)
+    assert found["letter"].tolist() == [[1, 0], [2, 1]]
+    assert found["x"].shape == (2, 2, 2) and found["row"].tolist() == [[0, 1], [0, 1]]
+
+
+# -- samplers ----------------------------------------------------------------------------------
+
+FLOW = flow(PLANE, lambda t, x: -x)
+NOISY = MarkovGenerator(
+    PLANE, lambda t, x: Parts(-x, ScalarNoise(0.5)), frozenset({"velocity", "diffusion"})
+)
+MATRIX = MarkovGenerator(
+    PLANE,
+    lambda t, x: Parts(diffusion=MatrixNoise(torch.ones(2, 3).expand(len(x), 2, 3))),
+    frozenset({"diffusion"}),
+)
+SOLVES = {
+    "Euler on a flow": (Euler(), FLOW, torch.ones(6, 2)),
+    "Runge–Kutta": (RungeKutta(RK4), FLOW, torch.ones(6, 2)),
+    "Adams–Bashforth": (AdamsBashforth(), FLOW, torch.ones(6, 2)),
+    "Euler on a diffusion": (Euler(), NOISY, torch.ones(6, 2)),
+    "Euler on a matrix noise": (Euler(), MATRIX, torch.ones(6, 2)),
+    "Euler on jumps": (Euler(), chain(RATES, (2,)), torch.zeros(6, 2, dtype=torch.long)),
+    "Euler on a product": (
+        Euler(),
+        product({"x": NOISY, "letter": chain(RATES)}),
+        {
+            "x": torch.ones(6, 2),
+            "letter": torch.zeros(6, dtype=torch.long),
+            "row": torch.arange(6),
+        },
+    ),
+}
+each_solve = pytest.mark.parametrize(("sampler", "gen", "start"), SOLVES.values(), ids=SOLVES)
+GRID = TimeGrid.uniform(5)
+
+
+def as_dict(state):
+    return state if isinstance(state, dict) else {"x": state}
+
+
+@each_solve
+def test_the_same_seed_makes_the_same_numbers(sampler, gen, start):
+    ends = [as_dict(integrate(sampler, gen, start, GRID, seeded(s)).state) for s in (1, 1, 2)]
+    assert same(ends[0], ends[1])
+    random = gen.has & {"diffusion", "jumps"}
+    assert same(ends[0], ends[2]) == (not random)
+
+
+@each_solve
+def test_an_empty_batch_stays_empty(sampler, gen, start):
+    empty = gather(start, torch.zeros(0, dtype=torch.long))
+    end = integrate(sampler, gen, empty, GRID, seeded())
+    assert batch_size(end.state) == 0
+    for name, leaf in as_dict(end.state).items():
+        assert leaf.shape[1:] == as_dict(start)[name].shape[1:]
+
+
+@each_solve
+def test_shapes_dtypes_and_facts_stay(sampler, gen, start):
+    end = as_dict(integrate(sampler, gen, start, GRID, seeded()).state)
+    for name, leaf in as_dict(start).items():
+        assert end[name].shape == leaf.shape and end[name].dtype == leaf.dtype
+    if "row" in end:
+        assert torch.equal(end["row"], torch.arange(6))
+
+
+@each_solve
+def test_records_callbacks_and_transforms_see_every_step(sampler, gen, start):
+    seen, changed = [], []
+
+    def transform(carry, t, rng):
+        changed.append(t)
+        return carry
+
+    found = integrate(
+        sampler, gen, start, GRID, seeded(), record=True, transforms=[transform],
+        callbacks=[lambda index, t, carry: seen.append((index, t))],
+    )  # fmt: skip
+    assert found.times == GRID.times and len(found.trajectory) == 6
+    assert seen == list(enumerate(GRID.times))[1:] and changed == list(GRID.times[1:])
+    assert same(as_dict(found.trajectory[-1]), as_dict(found.state))
+    some = integrate(sampler, gen, start, GRID, seeded(), record=[0, 3])
+    assert some.times == (0.0, GRID.times[3])
+    assert same(as_dict(some.trajectory[1]), as_dict(found.trajectory[3]))
+
+
+# -- couplings, laws, codecs -------------------------------------------------------------------
+
+
+def test_couplings_give_pairs_of_as_many_rows(rng):
+    base, data = Gaussian((2,)), Empirical(STATE)
+    stored = Stored(torch.arange(5.0), torch.arange(5.0) + 10)
+    made = Simulated(Gaussian((2,)), lambda x, rng: x + 1)
+    backwards = Simulated(Gaussian((2,)), lambda x, rng: x + 1, start_is_base=False)
+    for count in (0, 7):
+        pairs = Independent(base, data).pairs(count, rng)
+        assert batch_size(pairs.x0) == batch_size(pairs.x1) == count
+        pairs = stored.pairs(count, rng)
+        assert torch.equal(pairs.x1, pairs.x0 + 10), "a stored pair stays a pair"
+        pairs = made.pairs(count, rng)
+        assert torch.equal(pairs.x1, pairs.x0 + 1)
+        pairs = backwards.pairs(count, rng)
+        assert torch.equal(pairs.x0, pairs.x1 + 1)
+
+
+def test_a_simulated_end_carries_no_gradient(rng):
+    weight = torch.ones(1, requires_grad=True)
+    pairs = Simulated(Gaussian((1,)), lambda x, rng: weight * x).pairs(3, rng)
+    assert not pairs.x1.requires_grad
+
+
+def test_codecs_take_empty_batches(rng):
+    parts = [Identity(), Dequantise(4), Standardise(torch.zeros(2), torch.ones(2))]
+    for codec in (*parts, Chain(parts)):
+        state, log_det = codec.encode(torch.zeros(0, 2), rng)
+        assert state.shape == codec.decode(state).shape == (0, 2) and log_det.shape == (0,)
+
+
+def test_picking_follows_the_weights_and_skips_zeros(rng):
+    weights = torch.tensor([0.0, 3.0, 0.0, 1.0, 0.0], dtype=DOUBLE).expand(20_000, 5)
+    found = pick(weights, rng)
+    assert set(found.unique().tolist()) == {1, 3}
+    assert abs(z_score((found == 3).double() - 0.25)) < BOUND
+    assert abs(z_score((found == 3).double() - 0.3)) > BOUND
+
+
+def test_schedules_of_letters_keep_their_hazard():
+    t = torch.linspace(0.05, 0.9, 9, dtype=DOUBLE)
+    for schedule in (linear_keep(), cosine_keep(), power_keep(3.0)):
+        survival = lambda t, s=schedule: -torch.log1p(-s.kappa(t))  # noqa: E731
+        rate = torch.func.grad(lambda t, f=survival: f(t).sum())(t)
+        assert torch.allclose(schedule.hazard(t), rate, atol=1e-12)
+        between = schedule.integrated_hazard(t[:-1], t[1:])
+        assert torch.allclose(between, survival(t).diff(), atol=1e-12)
+        assert schedule.integrated_hazard(t[:1], torch.ones(1, dtype=DOUBLE)).isinf()
+
+
+# -- predictions -------------------------------------------------------------------------------
+
+RULES = (
+    Rule("b", ("a",), lambda t, x, a: a + 1),
+    Rule("c", ("a",), lambda t, x, a: 10 * a),
+    Rule("d", ("b", "c"), lambda t, x, b, c: b * c),
+)
+
+
+def test_conversions_chain_by_the_fewest_rules():
+    t, x = torch.zeros(1), torch.zeros(1)
+    assert float(convert(RULES, {"a": torch.tensor(2.0)}, "d", t, x)) == 60.0
+    assert float(converted(RULES, "a", lambda t, x: torch.tensor(2.0), "d")(t, x)) == 60.0
+    assert [rule.gives for rule in plan(RULES, ["a"], "b")] == ["b"]
+    assert set(plan(RULES, ["a"], "d")[:2]) == set(RULES[:2])
+    assert plan(RULES, ["a"], "a") == ()
+
+
+def test_guidance_mixes_two_predictions_in_one_call():
+    calls = []
+
+    def field(t, state):
+        calls.append(batch_size(state))
+        return state["x"] * (1.0 + state["label"])[:, None]
+
+    state = {"x": torch.ones(3, 2), "label": torch.tensor([1, 2, 3])}
+    guided = classifier_free(0.5, null_label=0)(field)(torch.zeros(3), state)
+    assert calls == [6]
+    assert torch.allclose(guided[:, 0], 1.5 * torch.tensor([2.0, 3.0, 4.0]) - 0.5)
+    plain = classifier_free(0.0, null_label=0)(field)(torch.zeros(3), state)
+    assert torch.allclose(plain, field(torch.zeros(3), state))
+
+
+# -- objectives --------------------------------------------------------------------------------
+
+
+class Constant:
+    """A path that draws x1 itself: enough to see what a regression computes."""
+
+    rules = ()
+
+    def __init__(self, space, shape, tangent=False):
+        self.space = space
+        self.predictions = {"value": Prediction("value", shape, tangent, "x1")}
+
+    def draw(self, t, x0, x1, rng):
+        return Draw(t, x1, x0, x1)
+
+    def target(self, name, draw):
+        return draw.x1
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
+@pytest.mark.parametrize("tangent", [True, False])
+def test_a_squared_loss_sums_half_the_squares_of_a_row(shape, tangent, rng):
+    path = Constant(Euclidean(*shape), shape, tangent)
+    x1 = torch.randn(4, *shape, generator=rng)
+    model = Model(lambda t, x: x - 2.0, path, Gaussian(shape), "value")
+    found = Regression()(model, Pairs(x1, x1), torch.zeros(4), rng)
+    size = x1[0].numel()
+    assert torch.allclose(found, torch.full((4,), 2.0 * size))
+    empty = Regression()(model, Pairs(x1[:0], x1[:0]), torch.zeros(0), rng)
+    assert empty.shape == (0,)
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+@pytest.mark.parametrize("name", ["poisson", "cross_entropy"])
+def test_a_bregman_loss_is_least_at_the_mean(name, shape, rng):
+    """By gradient: at the mean of the targets the mean loss is stationary, and not elsewhere."""
+    n, letters = 2000, 4
+    model = Model(lambda t, x: x, Constant(Euclidean(*shape), shape), Gaussian(shape), "value")
+    if name == "poisson":
+        target = torch.rand(n, *shape, generator=rng, dtype=DOUBLE) * 3
+        best = target.mean(0).log()
+    else:
+        target = torch.randint(letters, (n, *shape), generator=rng)
+        best = torch.nn.functional.one_hot(target, letters).double().mean(0).log()
+
+    def slope(prediction):
+        def mean(p):
+            whole = p.expand(n, *p.shape)
+            values = DIVERGENCES[name](model, target, target, whole)
+            assert values.shape == (n,)
+            return values.mean()
+
+        return torch.func.grad(mean)(prediction).abs().max()
+
+    assert slope(best) < 1e-12
+    shift = torch.linspace(0.1, 0.5, best.shape[-1] if best.dim() else 1, dtype=DOUBLE)
+    assert slope(best + shift.reshape(shift.shape if best.dim() else ())) > 1e-3
+
+
+def test_stratified_times_fill_every_cell_and_stay_inside(rng):
+    t = stratified_times(100, rng)
+    assert (t.sort().values * 100).floor().tolist() == list(range(100))
+    free = stratified_times(100, rng, stratified=False)
+    assert (free.sort().values * 100).floor().tolist() != list(range(100))
+    for values in (t, free, stratified_times(0, rng)):
+        assert ((values > 0) & (values < 1)).all()
+
+
+def test_the_event_of_a_row_is_flattened_for_sums():
+    for shape, size in (((4,), 1), ((4, 2), 2), ((4, 2, 3), 6), ((0, 2), 2)):
+        assert flat_event(torch.zeros(shape)).shape == (shape[0], size)
