@@ -192,7 +192,7 @@ def small_scene(likelihood=None):
     "evaluation,names",
     [
         (KernelBaseline(), {"baseline/nll", "baseline/kappa", "baseline/uniform_nll"}),
-        (Mass(points=100, steps=2), {"density/integral"}),
+        (Mass(points=100, steps=2), {"density/integral", "density/integral_se"}),
         (Map(), set()),
     ],
 )

@@ -26,7 +26,7 @@ from genpath_manifold import (
     late,
 )
 from genpath_manifold.data import from_degrees, to_degrees
-from genpath_manifold.evaluations import Mass, choose_kappa, fibonacci_lattice
+from genpath_manifold.evaluations import Mass, choose_kappa, kernel_log_densities
 
 torch.set_num_threads(1)
 F64 = torch.float64
@@ -388,7 +388,7 @@ class TestKnownFlow:
         assert abs(slope(steps, errors) - 1) < 0.15
 
     def test_its_mass(self):
-        """`Mass` finds 1 for a flow, and not for densities that are 1 % too high."""
+        """`Mass` finds 1 for a flow, and not for densities that are e^0.2 too high."""
 
         @dataclass
         class Stage:
@@ -397,18 +397,19 @@ class TestKnownFlow:
 
             def __post_init__(self):
                 self.rng, self.progress = seeded(), lambda *_: None
-                self.data = type("Rows", (), {"space": Sphere(2), "test": points(2, 1)})
+                self.device = torch.device(self.device)
+                self.data = type("Rows", (), {"space": Sphere(2), "train": points(2, 3000)})
 
-        found = Mass(points=2000, steps=8)(Stage(self.model())).metrics["density/integral"]
-        assert abs(found - 1) < 1e-4
+        found = Mass(points=2000, steps=8)(Stage(self.model())).metrics
+        assert abs(found["density/integral"] - 1) < 4.5 * found["density/integral_se"] < 0.13
 
         class TooHigh(UniformSphere):
             def log_prob(self, x):
-                return super().log_prob(x) + 0.01
+                return super().log_prob(x) + 0.2
 
         broken = replace(self.model(), base=TooHigh(Sphere(2), F64))
-        off = Mass(points=2000, steps=8)(Stage(broken)).metrics["density/integral"]
-        assert abs(off - 1) > 5e-3
+        off = Mass(points=2000, steps=8)(Stage(broken)).metrics
+        assert abs(off["density/integral"] - 1) > 4.5 * off["density/integral_se"]
 
 
 # -- the geodesic path (R.16) -----------------------------------------------------------------
@@ -611,14 +612,14 @@ class TestLaws:
 
 
 class TestMeasures:
-    def test_the_lattice_integrates_harmonics_to_zero(self):
-        x = fibonacci_lattice(2000)
-        assert Sphere(2).contains(x, 1e-14).all()
-        for degree in range(1, 12):
-            assert abs(eval_legendre(degree, x[:, 2].numpy()).mean()) < 1e-5
-            assert abs(eval_legendre(degree, x[:, 0].numpy()).mean()) < 2e-4
-        clustered = from_degrees(*(180 * torch.rand(2, 2000, dtype=F64) - 90))  # no equal area
-        assert abs(eval_legendre(2, clustered[:, 2].numpy()).mean()) > 1e-2
+    def test_kernels_for_several_kappas_are_the_mixture(self):
+        train, rows, kappas = points(2, 300), points(2, 40, seed=1), [5.0, 300.0, 1e5]
+        found = kernel_log_densities(train, rows, kappas)
+        for kappa, values in zip(kappas, found, strict=True):
+            exact = VonMisesFisherMixture(train, kappa).log_prob(rows)
+            assert ((values - exact) / exact.abs().clamp(min=1)).abs().max() < 1e-6
+            other = VonMisesFisherMixture(train, 1.01 * kappa).log_prob(rows)
+            assert (values - other).abs().max() > 1e-3
 
     def test_kappa_is_the_best_on_a_fine_grid(self):
         law = VonMisesFisher(NORTH, 30.0)

@@ -80,8 +80,8 @@ class KernelBaseline:
 class Mass:
     """Options of ``evaluation.manifold.mass``."""
 
-    points: int = option(8192, help="points of the Fibonacci lattice", minimum=1)
-    steps: int = option(24, help="Runge–Kutta steps of each log-density", minimum=1)
+    points: int = option(8192, help="draws of the importance law", minimum=1)
+    steps: int = option(16, help="Runge–Kutta steps of each log-density", minimum=1)
 
 
 @dataclass(frozen=True)
