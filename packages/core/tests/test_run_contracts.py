@@ -260,11 +260,11 @@ class TestProgress:
     def test_a_file_gets_plain_lines(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("genpath.run.progress.SECONDS_PER_LINE", 0.0)
         said = io.StringIO()
-        run_config(toy_config("train.steps=8", "evaluate=[]"), tmp_path / "r", Console(file=said))
+        config = toy_config("train.steps=8", "train.log_every=1", "evaluate=[]")
+        run_config(config, tmp_path / "r", Console(file=said, width=100))
         lines = said.getvalue().splitlines()
-        assert re.match(
-            r"train 8/8  loss [\d.]+  validation [\d.]+  [\d.e+]+/s  0.0 s left", lines[7]
-        )
+        assert re.match(r"train 5/8  loss [\d.]+  [\d.e+]+/s  [\d.]+ s left", lines[4])
+        assert re.match(r"train 8/8  loss [\d.]+  validation [\d.]+  in [\d.]+ s", lines[7])
         assert "\x1b" not in said.getvalue()
 
     def test_a_terminal_gets_one_live_line(self, tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import io
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from genpath.couplings import Coupling
 from genpath.errors import (
@@ -270,6 +272,17 @@ class TestWords:
     def test_the_same_metric_twice(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"a metric is measured once.\n.*a second test/mean"):
             start(tmp_path / "run", "evaluate=[toy.shown, toy.shown]")
+
+    def test_figures_without_matplotlib_are_left_out_aloud(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("matplotlib.backends.backend_agg", "matplotlib.figure"):
+            monkeypatch.setitem(sys.modules, name, None)
+        said = io.StringIO()
+        config = toy_config(*FAST, "evaluate=[toy.shown]")
+        run_config(config, tmp_path / "run", Console(file=said, width=100))
+        assert "pip install 'genpath[report]'" in said.getvalue()
+        assert (tmp_path / "run" / "report.html").exists()
 
     def test_half_precision_weights(self) -> None:
         with pytest.raises(ConfigError, match=r"weights and states are float32 or float64"):

@@ -56,6 +56,9 @@ class Task:
         if now - self._shown < wait and not (self._live is not None and done == self._total):
             return
         self._shown = now
+        if self._live is None and done >= self._total:
+            self._end(done, note, now - self._start)
+            return
         speed = (done - self._first) / max(now - self._start, 1e-9)
         text = "  ".join(part for part in (note, f"{speed:.3g}/s") if part)
         if self._live is not None:
@@ -65,9 +68,7 @@ class Task:
             left = (self._total - done) / speed if speed > 0 else float("inf")
             self._line(f"{self._what} {done}/{self._total}  {text}  {_duration(left)} left")
 
-    def end(self, done: int, note: str = "") -> None:
-        """The last word: a plain line, so that it stays."""
-        seconds = time.monotonic() - self._start
+    def _end(self, done: int, note: str, seconds: float) -> None:
         text = f"  {note}" if note else ""
         self._line(f"{self._what} {done}/{self._total}{text}  in {_duration(seconds)}")
 
