@@ -15,42 +15,10 @@ Importing ``genpath`` imports nothing else; a name is loaded when it is used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from genpath._version import __version__
-
-_HOMES = {
-    "couplings": ("Coupling", "Independent", "Pairs", "Simulated", "Stored"),
-    "codecs": ("Chain", "Codec", "Dequantise", "Identity", "Standardise"),
-    "datasets": ("Dataset",),
-    "errors": ("GenpathError",),
-    "generators": ("MarkovGenerator", "coupled", "flow", "product"),
-    "laws": ("DensityLaw", "Empirical", "Gaussian", "Law", "ProductLaw"),
-    "likelihoods": ("FlowMap", "Likelihood", "ODELikelihood", "SolvedFlow"),
-    "models": ("ODE", "SDE", "Dynamics", "Jump", "Model"),
-    "objectives": ("Objective", "Regression"),
-    "parts": ("Parts",),
-    "paths": ("MarkovianPath", "ProbabilityPath", "ProductPath"),
-    "predictions": ("Prediction", "Rule", "convert"),
-    "reversal": ("path_log_ratio", "reverse"),
-    "samplers": (
-        "AdamsBashforth",
-        "Carry",
-        "Euler",
-        "RungeKutta",
-        "Sampler",
-        "Solver",
-        "Tableau",
-        "TimeGrid",
-        "integrate",
-    ),
-    "schedules": ("AffineSchedule", "KeepSchedule", "Scalar", "Schedule"),
-    "spaces": ("Euclidean", "Product", "SmoothSpace", "Space"),
-}
-_WHERE = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = ["__version__", *sorted(_WHERE)]
+from genpath._version import __version__ as __version__
+from genpath.lazy import attach
 
 if TYPE_CHECKING:
     from .codecs import (
@@ -122,14 +90,34 @@ if TYPE_CHECKING:
         Space as Space,
     )
 
-
-def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        value = getattr(import_module(f"genpath.{_WHERE[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'genpath' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "couplings": ("Coupling", "Independent", "Pairs", "Simulated", "Stored"),
+        "codecs": ("Chain", "Codec", "Dequantise", "Identity", "Standardise"),
+        "datasets": ("Dataset",),
+        "errors": ("GenpathError",),
+        "generators": ("MarkovGenerator", "coupled", "flow", "product"),
+        "laws": ("DensityLaw", "Empirical", "Gaussian", "Law", "ProductLaw"),
+        "likelihoods": ("FlowMap", "Likelihood", "ODELikelihood", "SolvedFlow"),
+        "models": ("ODE", "SDE", "Dynamics", "Jump", "Model"),
+        "objectives": ("Objective", "Regression"),
+        "parts": ("Parts",),
+        "paths": ("MarkovianPath", "ProbabilityPath", "ProductPath"),
+        "predictions": ("Prediction", "Rule", "convert"),
+        "reversal": ("path_log_ratio", "reverse"),
+        "samplers": (
+            "AdamsBashforth",
+            "Carry",
+            "Euler",
+            "RungeKutta",
+            "Sampler",
+            "Solver",
+            "Tableau",
+            "TimeGrid",
+            "integrate",
+        ),
+        "schedules": ("AffineSchedule", "KeepSchedule", "Scalar", "Schedule"),
+        "spaces": ("Euclidean", "Product", "SmoothSpace", "Space"),
+    },
+)
