@@ -183,7 +183,8 @@ def density_mass(
     p_1 is the density under test: the flow solved back from X(x_0), the divergence integrated.
     DX is found in another way, by differentiating the forward solve along a basis. With an
     exact divergence every term is 1, so a few thousand points suffice where a grid would have
-    to resolve each peak of p_1; a wrong divergence, or too few steps, shows at once.
+    to resolve each peak of p_1; a wrong divergence, or too few steps, shows at once. It takes
+    ∫ p_0 = 1 for granted: a base law with a wrong constant is not seen here.
 
     Args:
         flow_map: the flow, its solver and its divergence.
