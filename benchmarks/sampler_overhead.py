@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from genpath import AdamsBashforth, Euclidean, Euler, RungeKutta, Sampler, TimeGrid, flow, integrate
-from genpath.samplers import HEUN, RK4
+from genpath.tableaus import HEUN, RK4
 
 
 def network(width: int = 256, depth: int = 4, dimension: int = 2) -> nn.Module:

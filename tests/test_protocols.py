@@ -15,11 +15,13 @@ import torch
 from genpath.couplings import Independent, Simulated, Stored
 from genpath.divergences import exact_divergence
 from genpath.generators import MarkovGenerator
+from genpath.grids import TimeGrid
 from genpath.laws import Gaussian
 from genpath.models import ODE, SDE, Jump, Model
-from genpath.parts import MatrixFreeNoise, Parts, ScalarNoise
+from genpath.noises import MatrixFreeNoise, ScalarNoise
+from genpath.parts import Parts
 from genpath.paths import ProductPath
-from genpath.samplers import AdamsBashforth, Euler, TimeGrid, integrate
+from genpath.samplers import AdamsBashforth, Euler, integrate
 from genpath.schedules import KeepSchedule, Scalar
 from genpath.spaces import Euclidean, Product
 from genpath.states import gather

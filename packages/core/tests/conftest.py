@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+collect_ignore = ["run_killer.py"]  # a script: a process of its own for the tests that kill runs
+
 
 @pytest.fixture(autouse=True)
 def one_thread():

@@ -6,13 +6,16 @@ import torch
 from genpath.codecs import Chain, Codec, Dequantise, Identity, Standardise
 from genpath.couplings import Coupling, Independent, Pairs, Simulated, Stored
 from genpath.generators import MarkovGenerator, flow, product
+from genpath.grids import TimeGrid
+from genpath.jumps import pick
 from genpath.laws import DensityLaw, Empirical, Gaussian, Law, ProductLaw
 from genpath.models import Model
+from genpath.noises import MatrixNoise, ScalarNoise
 from genpath.objectives import DIVERGENCES, Regression, stratified_times
-from genpath.parts import MatrixNoise, Parts, ScalarNoise, pick
+from genpath.parts import Parts
 from genpath.paths import Draw
 from genpath.predictions import Prediction, Rule, classifier_free, convert, converted, plan
-from genpath.samplers import RK4, AdamsBashforth, Euler, RungeKutta, Sampler, TimeGrid, integrate
+from genpath.samplers import AdamsBashforth, Euler, RungeKutta, Sampler, integrate
 from genpath.schedules import Schedule, cosine_keep, linear_keep, power_keep
 from genpath.spaces import Euclidean, FiniteSpace, Product, SmoothSpace, Space
 from genpath.states import (
@@ -25,6 +28,7 @@ from genpath.states import (
     repeat,
     row_times,
 )
+from genpath.tableaus import RK4
 
 from .toys import BOUND, DOUBLE, RATES, Letters, chain, normal, seeded, z_score
 

@@ -11,16 +11,9 @@ import torch
 
 from genpath.errors import CapabilityError, DomainError
 from genpath.generators import MarkovGenerator, coupled, flow, product
-from genpath.parts import (
-    AtomJumps,
-    DiagonalNoise,
-    MatrixFreeNoise,
-    MatrixNoise,
-    Parts,
-    RateJumps,
-    ScalarNoise,
-    SumJumps,
-)
+from genpath.jumps import AtomJumps, RateJumps, SumJumps
+from genpath.noises import DiagonalNoise, MatrixFreeNoise, MatrixNoise, ScalarNoise
+from genpath.parts import Parts
 from genpath.schedules import Scalar
 from genpath.spaces import Euclidean, Product
 

@@ -13,13 +13,15 @@ import torch
 from genpath.codecs import Chain, Dequantise, Identity, Standardise
 from genpath.divergences import exact_divergence, hutchinson_divergence
 from genpath.generators import MarkovGenerator, flow
+from genpath.grids import TimeGrid
 from genpath.laws import Gaussian, ProductLaw
 from genpath.likelihoods import FlowMap, ODELikelihood, SolvedFlow, tracked
 from genpath.models import Model
 from genpath.parts import Parts
 from genpath.predictions import Prediction
-from genpath.samplers import RK4, RungeKutta, TimeGrid, integrate
+from genpath.samplers import RungeKutta, integrate
 from genpath.spaces import Euclidean, Product
+from genpath.tableaus import RK4
 
 from .toys import BOUND, DOUBLE, fitted_order, normal, seeded, z_score
 

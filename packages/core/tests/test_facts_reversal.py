@@ -14,9 +14,12 @@ import pytest
 import torch
 
 from genpath.generators import MarkovGenerator, product
-from genpath.parts import DiagonalNoise, MatrixNoise, Parts, RateJumps, ScalarNoise
+from genpath.grids import TimeGrid
+from genpath.jumps import RateJumps
+from genpath.noises import DiagonalNoise, MatrixNoise, ScalarNoise
+from genpath.parts import Parts
 from genpath.reversal import log_transition, path_log_ratio, reverse, score_of
-from genpath.samplers import Euler, TimeGrid, integrate
+from genpath.samplers import Euler, integrate
 from genpath.spaces import Euclidean
 
 from .toys import BOUND, DOUBLE, RATES, Letters, chain, normal, rate_matrix, z_score

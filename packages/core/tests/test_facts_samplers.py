@@ -14,22 +14,14 @@ import torch
 
 from genpath.errors import DomainError
 from genpath.generators import MarkovGenerator, flow, product
-from genpath.parts import Parts, RateJumps, ScalarNoise
+from genpath.grids import TimeGrid
+from genpath.jumps import RateJumps
+from genpath.noises import ScalarNoise
+from genpath.parts import Parts
 from genpath.reversal import log_transition
-from genpath.samplers import (
-    EULER,
-    HEUN,
-    MIDPOINT,
-    RK4,
-    AdamsBashforth,
-    Carry,
-    Euler,
-    RungeKutta,
-    Tableau,
-    TimeGrid,
-    integrate,
-)
+from genpath.samplers import AdamsBashforth, Carry, Euler, RungeKutta, integrate
 from genpath.spaces import Euclidean
+from genpath.tableaus import EULER, HEUN, MIDPOINT, RK4, Tableau
 
 from .toys import BOUND, DOUBLE, RATES, Letters, chain, fitted_order, rate_matrix, seeded
 

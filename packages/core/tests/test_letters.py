@@ -2,7 +2,7 @@
 
 import torch
 
-from genpath.parts import RateJumps
+from genpath.jumps import RateJumps
 from genpath.schedules import cosine_keep
 from genpath.states import row_times
 

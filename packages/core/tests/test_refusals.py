@@ -16,13 +16,16 @@ from genpath.errors import (
     SingularTimeError,
 )
 from genpath.generators import MarkovGenerator, flow
+from genpath.grids import TimeGrid
+from genpath.jumps import KernelJumps, RateJumps
 from genpath.laws import Empirical, Gaussian, ProductLaw, gaussian
 from genpath.models import ODE, SDE, Jump, Model
+from genpath.noises import MatrixFreeNoise, ScalarNoise
 from genpath.objectives import Regression
-from genpath.parts import KernelJumps, MatrixFreeNoise, Parts, RateJumps, ScalarNoise
+from genpath.parts import Parts
 from genpath.predictions import Prediction, Rule, classifier_free, convert
 from genpath.reversal import log_transition, reverse
-from genpath.samplers import AdamsBashforth, Euler, RungeKutta, TimeGrid, integrate
+from genpath.samplers import AdamsBashforth, Euler, RungeKutta, integrate
 from genpath.schedules import AffineSchedule, Boundary, KeepSchedule, power_keep
 from genpath.spaces import Euclidean, Product, as_smooth
 from genpath.states import batch_size, row_times

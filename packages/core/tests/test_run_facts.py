@@ -24,6 +24,7 @@ from genpath.evaluations import (
     Nearest,
     NegativeLogLikelihood,
 )
+from genpath.grids import TimeGrid
 from genpath.laws import Gaussian
 from genpath.likelihoods import ODELikelihood
 from genpath.models import ODE, Model
@@ -35,8 +36,9 @@ from genpath.run.folder import Run
 from genpath.run.progress import Display
 from genpath.run.tables import metric_rows
 from genpath.run.training import Trainer, learning_rate
-from genpath.samplers import RK4, RungeKutta, Solver, TimeGrid
+from genpath.samplers import RungeKutta, Solver
 from genpath.spaces import Euclidean, Product
+from genpath.tableaus import RK4
 
 from .test_run_toys import Straight, normal_rows, quiet, toy_config, toy_world
 

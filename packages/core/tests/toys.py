@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from genpath.generators import MarkovGenerator
-from genpath.parts import Parts, RateJumps
+from genpath.jumps import RateJumps
+from genpath.parts import Parts
 
 DOUBLE = torch.float64
 BOUND = 4.5

@@ -14,14 +14,16 @@ from genpath.couplings import Pairs
 from genpath.datasets import Dataset
 from genpath.evaluation import Evaluation, Scene
 from genpath.generators import MarkovGenerator, coupled, flow, product
+from genpath.grids import TimeGrid
+from genpath.jumps import Jumps
 from genpath.laws import DensityLaw
 from genpath.likelihoods import Likelihood
 from genpath.models import Jump, Model
 from genpath.objectives import Objective, Regression
-from genpath.parts import Jumps, Parts
+from genpath.parts import Parts
 from genpath.paths import MarkovianPath, ProductPath
 from genpath.plugins import Collector
-from genpath.samplers import Euler, Solver, TimeGrid, integrate
+from genpath.samplers import Euler, Solver, integrate
 from genpath.schedules import cosine_keep, linear_keep
 from genpath.spaces import Euclidean, FiniteSpace, Product, SmoothSpace, Space
 from genpath_discrete import plugin

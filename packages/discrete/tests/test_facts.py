@@ -13,10 +13,12 @@ from torch.nn import functional
 
 from genpath.couplings import Pairs
 from genpath.generators import MarkovGenerator
+from genpath.grids import TimeGrid
+from genpath.jumps import RateJumps, pick
 from genpath.models import Jump, Model
-from genpath.parts import Parts, RateJumps, pick
+from genpath.parts import Parts
 from genpath.reversal import log_transition, path_log_ratio, reverse
-from genpath.samplers import Euler, TimeGrid, integrate
+from genpath.samplers import Euler, integrate
 from genpath.schedules import cosine_keep, linear_keep, power_keep
 from genpath_discrete.data import split_text
 from genpath_discrete.evaluations import ngram_nll

@@ -10,9 +10,10 @@ from genpath.couplings import Pairs
 from genpath.datasets import Dataset
 from genpath.errors import CapabilityError, DomainError, ShapeError
 from genpath.evaluation import Scene
+from genpath.grids import TimeGrid
 from genpath.models import Jump, Model
 from genpath.predictions import Prediction
-from genpath.samplers import Euler, Solver, TimeGrid
+from genpath.samplers import Euler, Solver
 from genpath.schedules import linear_keep
 from genpath.spaces import Euclidean
 from genpath_discrete.data import split_text

@@ -13,11 +13,12 @@ import torch
 
 from genpath.couplings import Pairs
 from genpath.generators import flow
+from genpath.grids import TimeGrid
 from genpath.laws import Gaussian
 from genpath.likelihoods import ODELikelihood
 from genpath.models import ODE, SDE, Model
 from genpath.objectives import Regression
-from genpath.samplers import Euler, TimeGrid, integrate
+from genpath.samplers import Euler, integrate
 from genpath.spaces import Euclidean
 from genpath_interpolants.mixtures import MixtureMarginal
 from genpath_interpolants.paths import LinearPath

@@ -12,14 +12,16 @@ from genpath.couplings import Pairs
 from genpath.datasets import Dataset
 from genpath.evaluation import Evaluation, Findings, Scene
 from genpath.generators import flow
+from genpath.grids import TimeGrid
 from genpath.laws import DensityLaw, Gaussian, Law, ProductLaw
 from genpath.likelihoods import ODELikelihood
 from genpath.models import ODE, Model
 from genpath.objectives import Regression
 from genpath.paths import ProbabilityPath, ProductPath
 from genpath.plugins.components import Collector
-from genpath.samplers import RK4, Euler, RungeKutta, Solver, TimeGrid, integrate
+from genpath.samplers import Euler, RungeKutta, Solver, integrate
 from genpath.spaces import Euclidean, Product, SmoothSpace
+from genpath.tableaus import RK4
 from genpath_manifold import (
     GeodesicPath,
     Sphere,

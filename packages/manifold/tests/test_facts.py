@@ -10,10 +10,12 @@ from scipy.special import eval_legendre
 
 from genpath.divergences import exact_divergence, hutchinson_divergence
 from genpath.generators import flow
+from genpath.grids import TimeGrid
 from genpath.likelihoods import ODELikelihood, SolvedFlow
 from genpath.models import Model
-from genpath.samplers import EULER, HEUN, MIDPOINT, RK4, Euler, RungeKutta, TimeGrid, integrate
+from genpath.samplers import Euler, RungeKutta, integrate
 from genpath.spaces import Euclidean
+from genpath.tableaus import EULER, HEUN, MIDPOINT, RK4
 from genpath_manifold import (
     GeodesicPath,
     Sphere,

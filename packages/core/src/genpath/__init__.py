@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         flow as flow,
         product as product,
     )
+    from .grids import TimeGrid as TimeGrid
     from .laws import (
         DensityLaw as DensityLaw,
         Empirical as Empirical,
@@ -73,8 +74,6 @@ if TYPE_CHECKING:
         RungeKutta as RungeKutta,
         Sampler as Sampler,
         Solver as Solver,
-        Tableau as Tableau,
-        TimeGrid as TimeGrid,
         integrate as integrate,
     )
     from .schedules import (
@@ -89,6 +88,7 @@ if TYPE_CHECKING:
         SmoothSpace as SmoothSpace,
         Space as Space,
     )
+    from .tableaus import Tableau as Tableau
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
@@ -97,6 +97,7 @@ __getattr__, __dir__, __all__ = attach(
         "codecs": ("Chain", "Codec", "Dequantise", "Identity", "Standardise"),
         "datasets": ("Dataset",),
         "errors": ("GenpathError",),
+        "grids": ("TimeGrid",),
         "generators": ("MarkovGenerator", "coupled", "flow", "product"),
         "laws": ("DensityLaw", "Empirical", "Gaussian", "Law", "ProductLaw"),
         "likelihoods": ("FlowMap", "Likelihood", "ODELikelihood", "SolvedFlow"),
@@ -113,11 +114,10 @@ __getattr__, __dir__, __all__ = attach(
             "RungeKutta",
             "Sampler",
             "Solver",
-            "Tableau",
-            "TimeGrid",
             "integrate",
         ),
         "schedules": ("AffineSchedule", "KeepSchedule", "Scalar", "Schedule"),
+        "tableaus": ("Tableau",),
         "spaces": ("Euclidean", "Product", "SmoothSpace", "Space"),
     },
 )

@@ -7,19 +7,11 @@ from typing import Any
 from .codecs import Standardise
 from .couplings import Independent
 from .datasets import Dataset
+from .grids import TimeGrid
 from .laws import Law
 from .likelihoods import ODELikelihood
-from .samplers import (
-    HEUN,
-    MIDPOINT,
-    RK4,
-    AdamsBashforth,
-    Euler,
-    RungeKutta,
-    Sampler,
-    Solver,
-    TimeGrid,
-)
+from .samplers import AdamsBashforth, Euler, RungeKutta, Sampler, Solver
+from .tableaus import HEUN, MIDPOINT, RK4
 
 __all__ = [
     "adams_bashforth",

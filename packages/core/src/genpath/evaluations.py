@@ -24,9 +24,10 @@ from .evaluation import Figure, Findings, Scene
 from .laws import DensityLaw
 from .likelihoods import SolvedFlow, density_mass
 from .models import ODE
-from .samplers import RK4, RungeKutta
+from .samplers import RungeKutta
 from .spaces import Euclidean
 from .states import batch_size, chunks, describe, gather, map_state
+from .tableaus import RK4
 
 __all__ = [
     "GaussianBaseline",

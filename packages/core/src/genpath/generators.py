@@ -24,17 +24,9 @@ from torch import Tensor
 
 from .divergences import exact_divergence, pushforward
 from .errors import CapabilityError, DomainError
-from .parts import (
-    ClockedJumps,
-    FactorNoise,
-    Jumps,
-    Parts,
-    ScaledJumps,
-    SumJumps,
-    SumNoise,
-    add_tangents,
-    atoms,
-)
+from .jumps import ClockedJumps, Jumps, ScaledJumps, SumJumps, atoms
+from .noises import FactorNoise, SumNoise, add_tangents
+from .parts import Parts
 from .schedules import Scalar
 from .spaces import Euclidean, FiniteSpace, Product, Space, as_smooth
 from .states import Field, batch_size, flat_event, map_state, per_row, repeat, row_times

@@ -23,12 +23,14 @@ from torch import Tensor
 from .divergences import exact_divergence, hutchinson_divergence, pushforward
 from .errors import CapabilityError
 from .generators import MarkovGenerator
+from .grids import TimeGrid
 from .laws import DensityLaw
 from .models import ODE, Model
 from .parts import Parts
-from .samplers import RK4, Callback, RungeKutta, Sampler, TimeGrid, integrate
+from .samplers import Callback, RungeKutta, Sampler, integrate
 from .spaces import Euclidean, Product, Space, as_smooth
 from .states import batch_size, chunks, device_of, dtype_of
+from .tableaus import RK4
 
 __all__ = [
     "FlowMap",

@@ -23,11 +23,13 @@ from torch import Tensor, nn
 from .codecs import Codec, Identity
 from .errors import CapabilityError, DomainError
 from .generators import MarkovGenerator, Origin, flow
+from .grids import TimeGrid
 from .laws import Law
-from .parts import Parts, ScalarNoise, add_tangents
+from .noises import ScalarNoise, add_tangents
+from .parts import Parts
 from .paths import ProbabilityPath
 from .predictions import Prediction, convert, converted, plan
-from .samplers import Callback, Sampler, TimeGrid, Transform, integrate
+from .samplers import Callback, Sampler, Transform, integrate
 from .spaces import SmoothSpace
 from .states import Field, chunks, concatenate, map_state
 

@@ -112,13 +112,13 @@ class MLP(nn.Module):
         size: int,
         output_shape: tuple[int, ...],
         *,
-        width: int,
-        depth: int,
-        time_features: int,
-        fourier: int,
-        scales: Sequence[float],
-        dropout: float,
-        raw: bool,
+        width: int = 256,
+        depth: int = 3,
+        time_features: int = 16,
+        fourier: int = 0,
+        scales: Sequence[float] = (1.0,),
+        dropout: float = 0.0,
+        raw: bool = True,
     ) -> None:
         super().__init__()
         self.output_shape, self.raw = tuple(output_shape), raw or not fourier

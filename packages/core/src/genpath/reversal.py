@@ -28,7 +28,9 @@ from torch import Tensor
 from .divergences import exact_divergence, pushforward
 from .errors import CapabilityError
 from .generators import MarkovGenerator, inflows
-from .parts import AtomJumps, Parts, add_tangents, exposure
+from .jumps import AtomJumps, exposure
+from .noises import add_tangents
+from .parts import Parts
 from .spaces import Euclidean, Space
 from .states import Field, flat_event, map_state, per_row, row_times
 

@@ -22,17 +22,17 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .errors import CapabilityError, DomainError
+from .errors import CapabilityError
 from .generators import MarkovGenerator
-from .parts import Jumps, Parts, add_tangents, exposure
+from .grids import TimeGrid
+from .jumps import Jumps, exposure
+from .noises import add_tangents
+from .parts import Parts
 from .spaces import as_smooth
 from .states import axpy, batch_size, device_of, dtype_of, map_state, row_times
+from .tableaus import HEUN, Tableau
 
 __all__ = [
-    "EULER",
-    "HEUN",
-    "MIDPOINT",
-    "RK4",
     "AdamsBashforth",
     "Carry",
     "Euler",
@@ -40,61 +40,9 @@ __all__ = [
     "Sampler",
     "Samples",
     "Solver",
-    "Tableau",
-    "TimeGrid",
     "Transform",
     "integrate",
 ]
-
-
-@dataclass(frozen=True)
-class TimeGrid:
-    """The times of a solve, as plain numbers in [0, 1], not necessarily monotone.
-
-    Args:
-        times: at least two finite numbers; consecutive ones differ.
-
-    Raises:
-        DomainError: a time is not finite or outside [0, 1], or a step has length 0.
-
-    Example:
-        >>> TimeGrid.uniform(4).times
-        (0.0, 0.25, 0.5, 0.75, 1.0)
-    """
-
-    times: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        values = tuple(float(t) for t in self.times)
-        object.__setattr__(self, "times", values)
-        if len(values) < 2 or any(not (math.isfinite(t) and 0 <= t <= 1) for t in values):
-            raise DomainError(
-                "TimeGrid",
-                "a grid has at least two finite times in [0, 1].",
-                got=", ".join(f"{t:g}" for t in values[:6]) + (", …" if len(values) > 6 else ""),
-                fix="convert noise levels or step indices to t first; t = 1 is the data",
-            )
-        if any(a == b for a, b in itertools.pairwise(values)):
-            raise DomainError("TimeGrid", "consecutive times differ.", got="a step of length 0")
-
-    @staticmethod
-    def uniform(steps: int, start: float = 0.0, end: float = 1.0) -> TimeGrid:
-        """``steps`` equal steps from ``start`` to ``end`` (either may be the larger)."""
-        if steps < 1:
-            raise DomainError("TimeGrid.uniform", "there is at least one step.", got=f"{steps}")
-        return TimeGrid(tuple(start + (end - start) * i / steps for i in range(steps)) + (end,))
-
-    @property
-    def increasing(self) -> bool:
-        """Whether time only runs forward."""
-        return all(a < b for a, b in itertools.pairwise(self.times))
-
-    def reversed(self) -> TimeGrid:
-        """The same times, last first."""
-        return TimeGrid(self.times[::-1])
-
-    def __len__(self) -> int:
-        return len(self.times)
 
 
 @dataclass(frozen=True)
@@ -330,67 +278,6 @@ def _jump(
 
     moved = map_state(land, jumps.targets(rng), x)
     return {**x, **moved} if isinstance(x, Mapping) else moved
-
-
-@dataclass(frozen=True)
-class Tableau:
-    """The coefficients of an explicit Runge–Kutta method; it refuses to be wrong.
-
-    Args:
-        a: strictly lower triangular rows, one per stage.
-        b: weights.
-        c: nodes.
-        order: 1 to 4; all order conditions up to it are checked when it is built.
-
-    Raises:
-        DomainError: the first condition that fails, by its formula.
-
-    Example:
-        >>> Tableau(((), (1.0,)), (1.0, 0.0), (0.0, 1.0), 2)
-        Traceback (most recent call last):
-        ...
-        genpath.errors.DomainError: Tableau: order 2 needs Σ bᵢcᵢ = 1/2.
-          got   0
-    """
-
-    a: tuple[tuple[float, ...], ...]
-    b: tuple[float, ...]
-    c: tuple[float, ...]
-    order: int
-
-    def __post_init__(self) -> None:
-        stages = len(self.b)
-        if [len(row) for row in self.a] != list(range(stages)) or len(self.c) != stages:
-            raise DomainError("Tableau", "row i of `a` has i entries, `b` and `c` one per stage.")
-        if not 1 <= self.order <= 4:
-            raise DomainError("Tableau", "order is 1, 2, 3 or 4.", got=str(self.order))
-        full = torch.zeros(stages, stages, dtype=torch.float64)
-        for i, row in enumerate(self.a):
-            full[i, : len(row)] = torch.tensor(row, dtype=torch.float64)
-        b = torch.tensor(self.b, dtype=torch.float64)
-        c = torch.tensor(self.c, dtype=torch.float64)
-        conditions = [
-            (1, "Σⱼ aᵢⱼ = cᵢ", float((full.sum(1) - c).abs().max()), 0.0),
-            (1, "Σ bᵢ = 1", float(b.sum()), 1.0),
-            (2, "Σ bᵢcᵢ = 1/2", float(b @ c), 1 / 2),
-            (3, "Σ bᵢcᵢ² = 1/3", float(b @ c**2), 1 / 3),
-            (3, "Σ bᵢaᵢⱼcⱼ = 1/6", float(b @ full @ c), 1 / 6),
-            (4, "Σ bᵢcᵢ³ = 1/4", float(b @ c**3), 1 / 4),
-            (4, "Σ bᵢcᵢaᵢⱼcⱼ = 1/8", float((b * c) @ full @ c), 1 / 8),
-            (4, "Σ bᵢaᵢⱼcⱼ² = 1/12", float(b @ full @ c**2), 1 / 12),
-            (4, "Σ bᵢaᵢⱼaⱼₖcₖ = 1/24", float(b @ full @ full @ c), 1 / 24),
-        ]
-        for order, formula, value, expected in conditions:
-            if order <= self.order and abs(value - expected) > 1e-12:
-                raise DomainError("Tableau", f"order {order} needs {formula}.", got=f"{value:g}")
-
-
-EULER = Tableau(((),), (1.0,), (0.0,), 1)
-MIDPOINT = Tableau(((), (0.5,)), (0.0, 1.0), (0.0, 0.5), 2)
-HEUN = Tableau(((), (1.0,)), (0.5, 0.5), (0.0, 1.0), 2)
-RK4 = Tableau(
-    ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), (0.0, 0.5, 0.5, 1.0), 4
-)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from genpath.errors import ShapeError
-from genpath.parts import RateJumps, pick
+from genpath.jumps import RateJumps, pick
 from genpath.schedules import KeepSchedule
 from genpath.states import per_row
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from genpath.errors import CapabilityError, DomainError
-from genpath.parts import pick
+from genpath.jumps import pick
 from genpath.spaces import Space
 
 from .spaces import Categorical

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from genpath.errors import DomainError, ShapeError
-from genpath.parts import pick
+from genpath.jumps import pick
 from genpath.states import Field, per_row, row_times
 
 from .paths import LinearPath

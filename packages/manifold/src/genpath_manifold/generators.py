@@ -15,7 +15,8 @@ from torch import Tensor
 
 from genpath.errors import DomainError
 from genpath.generators import MarkovGenerator
-from genpath.parts import Parts, ScalarNoise
+from genpath.noises import ScalarNoise
+from genpath.parts import Parts
 from genpath.spaces import SmoothSpace, as_smooth
 
 __all__ = ["brownian"]

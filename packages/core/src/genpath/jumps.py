@@ -1,0 +1,270 @@
+r"""Jump parts: ∫ (f(y) − f(x)) Q_t(dy; x) of a generator.
+
+A *jump part* owes its total intensity and drawing targets. It may have *sites* (tokens), which jump
+independently within a step: then the intensity has shape ``(batch, *sites)``. What it can give
+beyond that is optional: `atoms` (all targets with their rates), `exposure` (the intensity
+integrated over a step, where a closed form beats "frozen rate × step") and ``log_target`` (the
+log-probability of a target given that the site jumps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .errors import CapabilityError, ShapeError
+from .states import State, map_state, per_row
+
+__all__ = [
+    "AtomJumps",
+    "ClockedJumps",
+    "Jumps",
+    "KernelJumps",
+    "RateJumps",
+    "ScaledJumps",
+    "SumJumps",
+    "atoms",
+    "exposure",
+    "pick",
+]
+
+
+@runtime_checkable
+class Jumps(Protocol):
+    """A jump part: total intensity and targets."""
+
+    def intensity(self) -> Tensor:
+        """The rate at which each site jumps: ``(batch, *sites)``."""
+        ...
+
+    def targets(self, rng: torch.Generator) -> Any:
+        """Where each site lands if it jumps: the form of the leaf (or of the whole state)."""
+        ...
+
+
+def exposure(jumps: Jumps, t: float, t_next: float) -> Tensor:
+    """The intensity integrated over [t, t_next]: its own closed form, else frozen at ``t``."""
+    own = getattr(jumps, "exposure", None)
+    result: Tensor = jumps.intensity() * (t_next - t) if own is None else own(t, t_next)
+    return result
+
+
+def atoms(jumps: Jumps, x: State) -> tuple[Any, Tensor]:
+    """All targets ``(count, batch, …)`` of a jump part at ``x``, and rates ``(count, batch)``.
+
+    Raises:
+        CapabilityError: the part can only draw.
+    """
+    own = getattr(jumps, "atoms", None)
+    found: tuple[Any, Tensor] | None = None if own is None else own(x)
+    if found is None:
+        raise CapabilityError(
+            "jumps",
+            "this needs all targets with their rates.",
+            got=f"{type(jumps).__name__}, which only draws",
+            fix="give the jump part `atoms(x) -> (targets, rates)`",
+        )
+    return found
+
+
+def pick(weights: Tensor, rng: torch.Generator) -> Tensor:
+    """One index per row by inverse CDF of non-negative weights ``(*rows, count)``.
+
+    A row of zeros gives an arbitrary index. One uniform per row; sums in the weights' dtype.
+
+    Example:
+        >>> pick(torch.tensor([[0.0, 1.0]]), torch.Generator())
+        tensor([1])
+    """
+    total = weights.cumsum(-1)
+    shape = weights.shape[:-1]
+    u = torch.rand(shape, generator=rng, device=weights.device, dtype=weights.dtype)
+    index = torch.searchsorted(total, (u * total[..., -1]).unsqueeze(-1), right=True).squeeze(-1)
+    # u·total can round up to total: fall back to the last letter with positive weight
+    count = weights.shape[-1]
+    last = count - 1 - (weights > 0).flip(-1).to(torch.int8).argmax(-1)
+    return torch.minimum(index, last)
+
+
+@dataclass(frozen=True)
+class RateJumps:
+    """Jumps on an alphabet from a rate tensor: every site independently.
+
+    Args:
+        rates: ``(batch, *sites, letters)``, non-negative; the entry of the present letter counts
+            as 0 whatever it holds.
+        x: the present letters ``(batch, *sites)``.
+    """
+
+    rates: Tensor
+    x: Tensor
+
+    def __post_init__(self) -> None:
+        if self.rates.shape[:-1] != self.x.shape:
+            raise ShapeError(
+                "RateJumps",
+                "there is one row of rates per site.",
+                got=f"rates {tuple(self.rates.shape)}, x {tuple(self.x.shape)}",
+            )
+        object.__setattr__(self, "rates", self.rates.scatter(-1, self.x.unsqueeze(-1), 0.0))
+
+    def intensity(self) -> Tensor:
+        return self.rates.sum(-1)
+
+    def targets(self, rng: torch.Generator) -> Tensor:
+        return pick(self.rates, rng)
+
+    def log_target(self, target: Tensor) -> Tensor:
+        """The log-probability that a jump of each site lands on ``target``: ``(batch, *sites)``.
+
+        −∞ where no jump leads there, also at a site that never jumps.
+        """
+        chosen = self.rates.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+        found = chosen.log() - self.intensity().log()
+        return found.masked_fill(chosen == 0, -torch.inf)
+
+    def atoms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        batch, letters = x.shape[0], self.rates.shape[-1]
+        flat, sites = x.reshape(batch, -1), max(1, x[0].numel() if batch else 1)
+        found = flat.expand(sites * letters, *flat.shape).clone()
+        site = torch.arange(sites, device=x.device).repeat_interleave(letters)
+        letter = torch.arange(letters, device=x.device).repeat(sites)
+        index = site.reshape(-1, 1, 1).expand(-1, batch, 1)
+        found.scatter_(2, index, letter.reshape(-1, 1, 1).expand(-1, batch, 1))
+        rates = self.rates.reshape(batch, sites * letters).T
+        return found.reshape(sites * letters, *x.shape), rates
+
+
+@dataclass(frozen=True)
+class AtomJumps:
+    """Jumps of the whole state to listed targets.
+
+    Args:
+        states: targets ``(count, batch, …)``, a tensor or a dict of them.
+        rates: ``(count, batch)``, non-negative.
+    """
+
+    states: Any
+    rates: Tensor
+
+    def intensity(self) -> Tensor:
+        return self.rates.sum(0)
+
+    def targets(self, rng: torch.Generator) -> Any:
+        index = pick(self.rates.T, rng)
+        rows = torch.arange(index.shape[0], device=index.device)
+        return map_state(lambda leaf: leaf[index, rows], self.states)
+
+    def atoms(self, x: Any) -> tuple[Any, Tensor]:
+        return self.states, self.rates
+
+
+@dataclass(frozen=True)
+class KernelJumps:
+    """Jumps that can be drawn but not listed: a rate and a sampler of targets.
+
+    Args:
+        rate: ``(batch,)``, non-negative.
+        draw: ``draw(rng) -> targets`` of the leaf's form, one per row.
+        listed: optionally all targets and their rates, as `atoms` gives them.
+    """
+
+    rate: Tensor
+    draw: Callable[[torch.Generator], Any]
+    listed: tuple[Any, Tensor] | None = None
+
+    def intensity(self) -> Tensor:
+        return self.rate
+
+    def targets(self, rng: torch.Generator) -> Any:
+        return self.draw(rng)
+
+    def atoms(self, x: Any) -> tuple[Any, Tensor] | None:
+        return self.listed
+
+
+@dataclass(frozen=True)
+class ScaledJumps:
+    """``factor`` times a jump part, factor ``(batch,)`` or a number, non-negative."""
+
+    base: Jumps
+    factor: Tensor | float
+
+    def _times(self, rates: Tensor) -> Tensor:
+        return per_row(self.factor, rates) * rates
+
+    def intensity(self) -> Tensor:
+        return self._times(self.base.intensity())
+
+    def targets(self, rng: torch.Generator) -> Any:
+        return self.base.targets(rng)
+
+    def exposure(self, t: float, t_next: float) -> Tensor:
+        if isinstance(self.factor, Tensor):  # a function of time: no closed form over the step
+            return self.intensity() * (t_next - t)
+        return self._times(exposure(self.base, t, t_next))
+
+    def atoms(self, x: Any) -> tuple[Any, Tensor]:
+        found, rates = atoms(self.base, x)
+        return found, rates * self.factor
+
+
+@dataclass(frozen=True)
+class ClockedJumps:
+    """A jump part run by a clock τ(s): rates times τ̇(s), exposures over [τ(s), τ(s′)]."""
+
+    base: Jumps
+    clock: Callable[[Tensor], Tensor]
+    rate: Tensor
+
+    def intensity(self) -> Tensor:
+        rates = self.base.intensity()
+        return per_row(self.rate, rates) * rates
+
+    def targets(self, rng: torch.Generator) -> Any:
+        return self.base.targets(rng)
+
+    def exposure(self, t: float, t_next: float) -> Tensor:
+        ends = self.clock(torch.tensor([t, t_next], dtype=torch.float64)).tolist()
+        return exposure(self.base, *ends)
+
+    def atoms(self, x: Any) -> tuple[Any, Tensor]:
+        found, rates = atoms(self.base, x)
+        return found, rates * self.rate
+
+
+@dataclass(frozen=True)
+class SumJumps:
+    """The sum of jump parts on the same sites: rates add, a target comes from one of them."""
+
+    parts: tuple[Jumps, ...]
+
+    def intensity(self) -> Tensor:
+        return torch.stack([p.intensity() for p in self.parts]).sum(0)
+
+    def targets(self, rng: torch.Generator) -> Any:
+        chosen = pick(torch.stack([p.intensity() for p in self.parts], -1), rng)
+        drawn = [p.targets(rng) for p in self.parts]
+
+        def choose(*leaves: Tensor) -> Tensor:
+            result = leaves[0]
+            for k, leaf in enumerate(leaves[1:], 1):
+                mask = chosen == k
+                result = torch.where(
+                    mask.reshape(mask.shape + (1,) * (leaf.dim() - mask.dim())), leaf, result
+                )
+            return result
+
+        return map_state(choose, drawn[0], *drawn[1:])
+
+    def exposure(self, t: float, t_next: float) -> Tensor:
+        return torch.stack([exposure(p, t, t_next) for p in self.parts]).sum(0)
+
+    def atoms(self, x: Any) -> tuple[Any, Tensor]:
+        listed = [atoms(p, x) for p in self.parts]
+        found = map_state(lambda *leaves: torch.cat(leaves), *(states for states, _ in listed))
+        return found, torch.cat([rates for _, rates in listed])
