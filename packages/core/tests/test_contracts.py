@@ -5,6 +5,7 @@ import torch
 
 from genpath.codecs import Chain, Codec, Dequantise, Identity, Standardise
 from genpath.couplings import Coupling, Independent, Pairs, Simulated, Stored
+from genpath.datasets import hash_split
 from genpath.generators import MarkovGenerator, flow, product
 from genpath.grids import TimeGrid
 from genpath.jumps import pick
@@ -15,7 +16,7 @@ from genpath.objectives import DIVERGENCES, Regression, stratified_times
 from genpath.parts import Parts
 from genpath.paths import Draw
 from genpath.predictions import Prediction, Rule, classifier_free, convert, converted, plan
-from genpath.samplers import AdamsBashforth, Euler, RungeKutta, Sampler, integrate
+from genpath.samplers import AdamsBashforth, Carry, Euler, RungeKutta, Sampler, integrate
 from genpath.schedules import Schedule, cosine_keep, linear_keep, power_keep
 from genpath.spaces import Euclidean, FiniteSpace, Product, SmoothSpace, Space
 from genpath.states import (
@@ -29,6 +30,7 @@ from genpath.states import (
     row_times,
 )
 from genpath.tableaus import RK4
+from genpath.transforms import Clamp, Project
 
 from .toys import BOUND, DOUBLE, RATES, Letters, chain, normal, seeded, z_score
 
@@ -369,3 +371,51 @@ def test_stratified_times_fill_every_cell_and_stay_inside(rng):
 def test_the_event_of_a_row_is_flattened_for_sums():
     for shape, size in (((4,), 1), ((4, 2), 2), ((4, 2, 3), 6), ((0, 2), 2)):
         assert flat_event(torch.zeros(shape)).shape == (shape[0], size)
+
+
+class TestTransforms:
+    def test_they_move_what_moves_and_keep_facts(self, rng):
+        state = {"x": torch.tensor([[3.0], [0.5]]), "label": torch.tensor([7, 8])}
+        carry = Carry(state, torch.tensor([0.1, 0.2]))
+        found = Clamp(-1.0, 1.0)(carry, 0.5, rng)
+        assert found.state["x"].tolist() == [[1.0], [0.5]]
+        assert found.state["label"] is state["label"] and found.log_weight is carry.log_weight
+
+    def test_a_solve_applies_them_after_every_step(self, rng):
+        gen, x = flow(Euclidean(1), lambda t, x: torch.ones_like(x)), torch.zeros(4, 1)
+        free = integrate(Euler(), gen, x, TimeGrid.uniform(10), rng).state
+        held = integrate(
+            Euler(), gen, x, TimeGrid.uniform(10), rng, transforms=[Clamp(-0.25, 0.25)], record=True
+        )
+        assert torch.allclose(free, torch.ones(4, 1))
+        assert all(float(state.max()) <= 0.25 for state in held.trajectory)
+        assert float(held.trajectory[2].max()) == pytest.approx(0.2)
+
+    def test_project_returns_to_the_space(self, rng):
+        class Ring(Euclidean):
+            def project(self, x):
+                return x / x.norm(dim=1, keepdim=True)
+
+        found = Project(Ring(2))(Carry(torch.tensor([[3.0, 4.0]])), 0.5, rng)
+        assert torch.allclose(found.state, torch.tensor([[0.6, 0.8]]))
+
+
+class TestSplits:
+    def test_copies_stay_together_and_shares_are_near(self):
+        keys = [str(i // 2).encode() for i in range(20_000)]  # every row twice
+        splits = hash_split(keys, (0.8, 0.1))
+        side = torch.empty(len(keys), dtype=torch.long)
+        for number, index in enumerate(splits):
+            side[index] = number
+        assert torch.equal(side[::2], side[1::2])
+        shares = [len(index) / len(keys) for index in splits]
+        error = (0.8 * 0.2 / 10_000) ** 0.5  # pairs are the independent draws
+        assert abs(shares[0] - 0.8) < 4.5 * error and sum(shares) == pytest.approx(1)
+        assert torch.equal(hash_split(keys[:100])[0], splits[0][splits[0] < 100])
+
+
+def test_every_top_level_name_is_there():
+    import genpath
+
+    assert all(getattr(genpath, name) is not None for name in genpath.__all__)
+    assert set(genpath.__all__) <= set(dir(genpath))

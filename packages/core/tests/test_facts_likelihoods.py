@@ -15,7 +15,7 @@ from genpath.divergences import exact_divergence, hutchinson_divergence
 from genpath.generators import MarkovGenerator, flow
 from genpath.grids import TimeGrid
 from genpath.laws import Gaussian, ProductLaw
-from genpath.likelihoods import FlowMap, ODELikelihood, SolvedFlow, tracked
+from genpath.likelihoods import FlowMap, ODELikelihood, SolvedFlow, density_mass, tracked
 from genpath.models import Model
 from genpath.parts import Parts
 from genpath.predictions import Prediction
@@ -287,3 +287,22 @@ def test_only_flows_are_tracked():
     noisy = MarkovGenerator(SPACE, lambda t, x: Parts(potential=x[:, 0]), frozenset({"potential"}))
     with pytest.raises(TypeError, match="log-densities are tracked along a flow"):
         tracked(noisy)
+
+
+def test_the_density_that_scores_belongs_to_the_map_that_samples(rng, monkeypatch):
+    """∫ p dx = 1, to the solver's order; a divergence that is 1 % too large is seen."""
+    base, gen = Gaussian((3,), dtype=DOUBLE), flow(SPACE, field)
+    errors = []
+    for steps in (10, 20, 40):
+        mass, _ = density_mass(SolvedFlow(gen, RungeKutta(RK4), steps), base, 200, rng)
+        errors.append(abs(mass - 1))
+    assert errors[-1] < 1e-5
+    assert fitted_order([10, 20, 40], errors) > 2.5  # of RK4, at points that differ
+
+    def faulty(*arguments):
+        value, divergence = exact_divergence(*arguments)
+        return value, 1.01 * divergence
+
+    monkeypatch.setattr("genpath.likelihoods.exact_divergence", faulty)
+    mass, _ = density_mass(SolvedFlow(gen, RungeKutta(RK4), 40), base, 200, rng)
+    assert abs(mass - 1) > 1e-3 > 10 * errors[-1]

@@ -145,6 +145,7 @@ def integrate(
     Example:
         >>> from genpath.generators import flow
         >>> from genpath.spaces import Euclidean
+        >>> from genpath.tableaus import RK4
         >>> gen = flow(Euclidean(1), lambda t, x: x)
         >>> grid, rng = TimeGrid.uniform(10), torch.Generator()
         >>> integrate(RungeKutta(RK4), gen, torch.ones(1, 1), grid, rng).state

@@ -28,7 +28,7 @@ from torch import Tensor
 from .errors import CapabilityError, ShapeError
 from .states import State, batch_size, describe
 
-__all__ = ["Euclidean", "FiniteSpace", "Product", "SmoothSpace", "Space", "as_smooth", "event_dims"]
+__all__ = ["Euclidean", "FiniteSpace", "Product", "SmoothSpace", "Space", "as_smooth"]
 
 
 @runtime_checkable
@@ -112,11 +112,6 @@ def as_smooth(space: Space, where: str) -> SmoothSpace:
         got=f"{type(space).__name__}, which has none",
         fix="use a jump part on this space, or a smooth factor of a Product",
     )
-
-
-def event_dims(x: Tensor) -> tuple[int, ...]:
-    """The event axes of a batch-first tensor, last first kept in order."""
-    return tuple(range(1, x.dim()))
 
 
 def _sum_event(x: Tensor) -> Tensor:
