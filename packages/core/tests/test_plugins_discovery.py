@@ -178,7 +178,7 @@ class TestDisabling:
             discover(entry_points=entry_points(root), without=["wavs"])
 
 
-THREADS = 3  # of the child, whatever the machine has
+THREADS = 1  # of the child, whatever the machine has
 
 TORCH = """
 import sys, json
