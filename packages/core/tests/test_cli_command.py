@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import genpath.run
 from genpath.cli import main
 from genpath.plugins import Registry, using
 
@@ -130,6 +131,7 @@ def calls(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...
     """A stand-in for genpath.run that writes down what it is asked for."""
     seen: list[tuple[object, ...]] = []
     fake = types.ModuleType("genpath.run")
+    fake.default_folder = genpath.run.default_folder
     for name in ("run_config", "sample_run", "evaluate_run", "report_run"):
         setattr(fake, name, lambda *given, name=name: seen.append((name, *given)))
     monkeypatch.setitem(sys.modules, "genpath.run", fake)

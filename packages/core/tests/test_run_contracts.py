@@ -165,6 +165,10 @@ class TestLater:
         more, own = np.load(out)["samples"], np.load(folder / "samples.npz")["samples"]
         assert more.shape == (50, 2) and np.array_equal(more, own)
 
+    def test_by_default_it_draws_as_the_config_says(self, folder: Path) -> None:
+        made = np.load(sample_run(folder, console=quiet()))["samples"]
+        assert np.array_equal(made, np.load(folder / "samples.npz")["samples"])
+
     def test_other_seeds_give_other_samples(self, folder: Path) -> None:
         a = np.load(sample_run(folder, 10, 1, console=quiet()))["samples"]
         b = np.load(sample_run(folder, 10, 2, console=quiet()))["samples"]

@@ -21,10 +21,10 @@ def _run(command: Namespace, only: tuple[str, ...] | None = None) -> int:
 
     with using(discover(without=command.without)):
         config = load_config(command.config, command.overrides)
-        out = Path(command.out or f"runs/{Path(command.config).stem}-{config.digest()[:8]}")
 
-        from genpath.run import run_config
+        from genpath.run import default_folder, run_config
 
+        out = Path(command.out) if command.out else default_folder(config, command.config)
         run_config(config, out, _console(), only)
     return 0
 

@@ -119,8 +119,8 @@ def _stages(run: Run, only: tuple[str, ...] | None) -> None:
 
 def sample_run(
     folder: str | Path,
-    count: int,
-    seed: int = 0,
+    count: int | None = None,
+    seed: int | None = None,
     out: str | Path | None = None,
     console: Console | None = None,
 ) -> Path:
@@ -128,8 +128,8 @@ def sample_run(
 
     Args:
         folder: the run folder.
-        count: how many.
-        seed: from which they follow; the run's own samples came from the config's seed.
+        count: how many; as many as the config says if None.
+        seed: from which they follow; the config's if None, which gives the run's own samples.
         out: the .npz file; ``samples-COUNT-SEED.npz`` in the run folder if None.
         console: where to show progress.
 
@@ -141,13 +141,15 @@ def sample_run(
         CheckpointError: what the checkpoint needs is not installed.
     """
     folder = Path(folder)
-    path = folder / f"samples-{count}-{seed}.npz" if out is None else Path(out)
-    if path.suffix != ".npz":
-        raise RunError(str(path), "samples are written as .npz.", fix=f"write --out {path}.npz")
-    if count < 0:
+    if out is not None and Path(out).suffix != ".npz":
+        raise RunError(str(out), "samples are written as .npz.", fix=f"write --out {out}.npz")
+    if count is not None and count < 0:
         raise RunError("sample", "the number of samples is not negative.", got=str(count))
     console = _console(console)
     assembly = load_assembly(folder)
+    count = assembly.config.sample.count if count is None else count
+    seed = assembly.config.seed if seed is None else seed
+    path = folder / f"samples-{count}-{seed}.npz" if out is None else Path(out)
     with _threads(assembly.config):
         samples = draw(assembly, count, seed, Display(console))
     with guarded(path.parent, "create"):
