@@ -121,7 +121,6 @@ def environment(config: Config, device: torch.device | None = None) -> dict[str,
             "omegaconf",
             "matplotlib",
             "scikit-learn",
-            "geomstats",
         )
         if (found := _version(name, None)) is not None
     }
