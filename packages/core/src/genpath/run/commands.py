@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genpath.errors import ConfigError, RunError
+from genpath.memory import keep_freed_blocks
 from genpath.run.checkpoints import load_assembly
 from genpath.run.files import clean, guarded, lock, write_json
 from genpath.run.folder import CONFIG, ENVIRONMENT, Run, environment, open_folder
@@ -74,7 +75,7 @@ def run_config(
     folder = default_folder(config, source) if out is None else Path(out)
     console = _console(console)
     open_folder(config, folder)
-    with lock(folder), _threads(config):
+    with lock(folder), _machine(config):
         clean(folder)
         run = Run(config, folder, console, Display(console))
         _stages(run, None if only is None else tuple(only))
@@ -150,7 +151,7 @@ def sample_run(
     count = assembly.config.sample.count if count is None else count
     seed = assembly.config.seed if seed is None else seed
     path = folder / f"samples-{count}-{seed}.npz" if out is None else Path(out)
-    with _threads(assembly.config):
+    with _machine(assembly.config):
         samples = draw(assembly, count, seed, Display(console))
     with guarded(path.parent, "create"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +183,7 @@ def _again(folder: str | Path, stage: str, console: Console | None) -> Run:
 
     folder, console = Path(folder), _console(console)
     config = _stored(folder)
-    with lock(folder), _threads(config):
+    with lock(folder), _machine(config):
         run = Run(config, folder, console, Display(console))
         start = time.monotonic()
         registry().get("stage", stage).build()(run)
@@ -234,9 +235,10 @@ def _print_table(run: Run) -> None:
 
 
 @contextmanager
-def _threads(config: Config) -> Iterator[None]:
-    """The config's number of CPU threads inside the block."""
+def _machine(config: Config) -> Iterator[None]:
+    """The config's number of CPU threads inside the block, and freed memory kept."""
     before = torch.get_num_threads()
+    keep_freed_blocks()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     try:
