@@ -15,7 +15,7 @@ import torch
 from genpath.errors import DomainError
 from genpath.generators import MarkovGenerator, flow, product
 from genpath.grids import TimeGrid
-from genpath.jumps import RateJumps
+from genpath.jumps import RateJumps, exposure
 from genpath.noises import ScalarNoise
 from genpath.parts import Parts
 from genpath.reversal import log_transition
@@ -398,3 +398,22 @@ def test_the_growth_of_weighted_expectations_is_the_generator():
         grown = carry.log_weight.exp() * (step_matrix(free, 0.0, h) @ values)
         errors.append(((grown - values) / h - exact).abs().max())
     assert abs(fitted_order((20, 40, 80), errors) - 1) < 0.1
+
+
+def test_exposures_of_a_jump_part_with_a_weight_in_time_add_up_to_the_integral():
+    """Σ exposure over a grid → ∫ w(t) λ dt with order 1, for w(t) = 3t² and a constant rate λ."""
+    x = torch.zeros(1, dtype=torch.long)
+    gen = MarkovGenerator(
+        Letters(2), lambda t, x: Parts(jumps=RateJumps(torch.tensor([[0.0, 0.7]], dtype=DOUBLE), x)),
+        {"jumps"},
+    ) * (lambda t: 3 * t**2)  # fmt: skip
+    steps, errors = [10, 20, 40], []
+    for count in steps:
+        times = TimeGrid.uniform(count).times
+        total = 0.0
+        for t, t_next in itertools.pairwise(times):
+            part = gen(torch.tensor(t, dtype=DOUBLE), x).jumps
+            total += float(exposure(part, t, t_next))
+        errors.append(abs(total - 0.7))
+    assert abs(fitted_order(steps, errors) - 1) < 0.1
+    assert errors[-1] < 0.03
