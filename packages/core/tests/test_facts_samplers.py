@@ -403,10 +403,9 @@ def test_the_growth_of_weighted_expectations_is_the_generator():
 def test_exposures_of_a_jump_part_with_a_weight_in_time_add_up_to_the_integral():
     """Σ exposure over a grid → ∫ w(t) λ dt with order 1, for w(t) = 3t² and a constant rate λ."""
     x = torch.zeros(1, dtype=torch.long)
-    gen = MarkovGenerator(
-        Letters(2), lambda t, x: Parts(jumps=RateJumps(torch.tensor([[0.0, 0.7]], dtype=DOUBLE), x)),
-        {"jumps"},
-    ) * (lambda t: 3 * t**2)  # fmt: skip
+    rates = torch.tensor([[0.0, 0.7]], dtype=DOUBLE)
+    gen = MarkovGenerator(Letters(2), lambda t, x: Parts(jumps=RateJumps(rates, x)), {"jumps"})
+    gen = gen * (lambda t: 3 * t**2)
     steps, errors = [10, 20, 40], []
     for count in steps:
         times = TimeGrid.uniform(count).times
