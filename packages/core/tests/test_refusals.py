@@ -1,6 +1,7 @@
 """Each error of the core's mathematics, by its words."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from genpath.errors import (
     ShapeError,
     SingularTimeError,
 )
-from genpath.generators import MarkovGenerator, flow
+from genpath.generators import MarkovGenerator, Origin, flow
 from genpath.grids import TimeGrid
 from genpath.jumps import KernelJumps, RateJumps
 from genpath.laws import Empirical, Gaussian, ProductLaw, gaussian
@@ -240,3 +241,15 @@ def test_codecs_refuse():
     for codec in (Dequantise(4), Standardise(torch.zeros(2), torch.ones(2))):
         with pytest.raises(CapabilityError, match=r"it acts on points of R\^d"):
             codec.space(Letters(3))
+
+
+def test_a_sampler_that_needs_the_prediction_refuses_a_generator_without(rng):
+    """A model's generator has an origin; its multiples and sums, another process, have none."""
+    needy = replace(Euler(), needs_origin=True)
+    origin = Origin(path=None, prediction="velocity", field=lambda t, x: x)
+    gen, x = flow(Euclidean(1), lambda t, x: x, origin), torch.ones(2, 1)
+    grid = TimeGrid.uniform(2)
+    assert integrate(needy, gen, x, grid, rng).state.shape == (2, 1)
+    for other in (2.0 * gen, gen * (lambda t: t), gen + gen, flow(Euclidean(1), lambda t, x: x)):
+        with pytest.raises(CapabilityError, match="that the generator was made from"):
+            integrate(needy, other, x, grid, rng)

@@ -193,7 +193,15 @@ def small_scene(likelihood=None):
 @pytest.mark.parametrize(
     "evaluation,names",
     [
-        (KernelBaseline(), {"baseline/nll", "baseline/kappa", "baseline/uniform_nll"}),
+        (
+            KernelBaseline(),
+            {
+                "baseline/nll",
+                "baseline-bandwidths/nll",
+                "baseline/kappa",
+                "baseline/uniform_nll",
+            },
+        ),
         (Mass(points=100, steps=2), {"density/integral", "density/integral_se"}),
         (Map(), set()),
     ],

@@ -252,9 +252,13 @@ class MarkovGenerator:
                     "diffusion and jumps take non-negative weights.",
                     got=f"weight {float(weight):g}",
                 )
-            return replace(self, evaluate=lambda t, s: _scale_parts(self.evaluate(t, s), weight))
+            return replace(
+                self, evaluate=lambda t, s: _scale_parts(self.evaluate(t, s), weight), origin=None
+            )
         function = weight
-        return replace(self, evaluate=lambda t, s: _scale_parts(self.evaluate(t, s), function(t)))
+        return replace(
+            self, evaluate=lambda t, s: _scale_parts(self.evaluate(t, s), function(t)), origin=None
+        )
 
     __rmul__ = __mul__
 

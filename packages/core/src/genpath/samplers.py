@@ -89,7 +89,8 @@ class Sampler(Protocol):
     """How one step is made.
 
     ``carries`` names the parts that it integrates, ``order`` its order of accuracy,
-    ``calls_per_step`` its evaluations of the generator.
+    ``calls_per_step`` its evaluations of the generator, ``needs_origin`` whether it must know the
+    path and prediction that the generator came from.
     """
 
     @property
@@ -100,6 +101,9 @@ class Sampler(Protocol):
 
     @property
     def calls_per_step(self) -> int: ...
+
+    @property
+    def needs_origin(self) -> bool: ...
 
     def init(self, gen: MarkovGenerator, state: Any) -> Carry:
         """The first carry."""
@@ -183,6 +187,13 @@ def _refuse(sampler: Sampler, gen: MarkovGenerator, grid: TimeGrid) -> None:
             got=f"a generator with {', '.join(sorted(extra))}",
             fix="use Euler, which carries every part, or another dynamics",
         )
+    if sampler.needs_origin and gen.origin is None:
+        raise CapabilityError(
+            name,
+            "it works with the prediction that the generator was made from.",
+            got="a generator without origin",
+            fix="ask a model for its generator; sums and multiples have none",
+        )
     one_way = gen.has & {"diffusion", "jumps", "potential"}
     if one_way and not grid.increasing:
         raise CapabilityError(
@@ -230,6 +241,7 @@ class Euler:
     carries: frozenset[str] = frozenset({"velocity", "diffusion", "jumps", "potential"})
     order: int = 1
     calls_per_step: int = 1
+    needs_origin: bool = False
 
     def init(self, gen: MarkovGenerator, state: Any) -> Carry:
         """State and, with a potential, zero log-weights."""
@@ -292,6 +304,7 @@ class RungeKutta:
 
     tableau: Tableau = HEUN
     carries: frozenset[str] = frozenset({"velocity"})
+    needs_origin: bool = False
 
     @property
     def order(self) -> int:
@@ -339,6 +352,7 @@ class AdamsBashforth:
     carries: frozenset[str] = frozenset({"velocity"})
     order: int = 2
     calls_per_step: int = 1
+    needs_origin: bool = False
 
     def init(self, gen: MarkovGenerator, state: Any) -> Carry:
         """The state; memory fills at the first step."""
