@@ -77,8 +77,8 @@ class Config:
     description: str | None = option(None, help="as much as there is to say")
     seed: int = option(0, help="from which all randomness follows", minimum=0)
     device: str = option("auto", help="auto, cpu, cuda, cuda:1, ...")
-    precision: Literal["float32", "bfloat16", "float16", "float64"] = option(
-        "float32", help="of the network's arithmetic"
+    precision: Literal["float32", "float64"] = option(
+        "float32", help="of weights and states; train.amp is for bfloat16 arithmetic"
     )
     threads: int | None = option(None, help="CPU threads; null leaves torch's own", minimum=1)
     data: Bound | None = slot("data", None, help="what is learned")

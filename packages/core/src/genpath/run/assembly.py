@@ -173,14 +173,7 @@ def find_device(name: str) -> torch.device:
 @contextmanager
 def default_dtype(config: Config) -> Iterator[torch.dtype]:
     """Torch's default dtype is the run's precision inside the block, and what it was after it."""
-    wanted = DTYPES.get(config.precision)
-    if wanted is None:
-        raise ConfigError(
-            "precision",
-            "weights and states are float32 or float64.",
-            got=config.precision,
-            fix="write precision: float32 and train: {amp: true} for bfloat16 arithmetic",
-        )
+    wanted = DTYPES[config.precision]
     before = torch.get_default_dtype()
     torch.set_default_dtype(wanted)
     try:
