@@ -14,10 +14,11 @@ import torch
 
 from genpath.couplings import Independent, Simulated, Stored
 from genpath.divergences import exact_divergence
+from genpath.errors import CapabilityError
 from genpath.generators import MarkovGenerator
 from genpath.grids import TimeGrid
 from genpath.laws import Gaussian
-from genpath.models import ODE, SDE, Jump, Model
+from genpath.models import ODE, SDE, Jump, Model, factorwise
 from genpath.noises import MatrixFreeNoise, ScalarNoise
 from genpath.parts import Parts
 from genpath.paths import ProductPath
@@ -439,3 +440,64 @@ def test_every_dynamics_of_the_exact_model_has_the_same_law(rng):
         for std, right in ((0.5, True), (0.6, False)):
             allowed = BOUND * std**2 * math.sqrt(2 / n) + bias
             assert (abs(second - std**2) < allowed) == right
+
+
+# -- a learned product: one joint field ---------------------------------------------------------
+
+
+PRIOR, MEANS, VARIANCES = (0.65, 0.35), (-1.0, 1.5), (0.25, 0.64)
+
+
+def label_and_number(times, state, blind=False):
+    """The exact joint field of c ~ (.65, .35), x | c normal: velocity of x, logits of c."""
+    t, x, c = times["x"], state["x"], state["c"]
+    means, variances = torch.tensor(MEANS, dtype=DOUBLE), torch.tensor(VARIANCES, dtype=DOUBLE)
+    t, x = t[:, None], x[:, None]
+    variance = (1 - t) ** 2 + t**2 * variances
+    slope = (t * variances - (1 - t)) / variance
+    velocity = means + slope * (x - t * means)
+    logits = -0.5 * (x - t * means) ** 2 / variance - 0.5 * variance.log()
+    logits = logits + torch.tensor(PRIOR, dtype=DOUBLE).log()
+    known = torch.nn.functional.one_hot(c.clamp(max=1), 2).to(DOUBLE)
+    weights = torch.softmax(logits, 1)
+    if not blind:  # a label that is there already decides which velocity
+        weights = torch.where((c < 2)[:, None], known, weights)
+    return {"x": (weights * velocity).sum(1), "c": logits}
+
+
+@pytest.mark.parametrize("clock", [None, Scalar(lambda s: s**2)])
+def test_a_product_with_one_joint_field_has_the_exact_joint_law(clock, rng):
+    """Any monotone clocks give the law of (x, c); a velocity blind to the label does not."""
+    letters, n, steps = Categorical(2, ()), 20_000, 200
+    paths = {"x": LinearPath(Euclidean()), "c": MaskedPath(letters)}
+    path = ProductPath(paths, {} if clock is None else {"c": clock})
+    start = {"x": normal(n, rng=rng), "c": torch.full((n,), 2)}
+    calls = []
+
+    def moments(blind):
+        def field(times, state):
+            calls.append(1)
+            return label_and_number(times, state, blind)
+
+        gen = factorwise(path, {"x": ODE(), "c": Jump()}, {"x": "velocity", "c": "logits"}, field)
+        assert gen.has == {"velocity", "jumps"}
+        end = integrate(Euler(), gen, start, TimeGrid.uniform(steps), rng).state
+        assert bool((end["c"] < 2).all())
+        ones = end["c"] == 1
+        found = [ones.double().mean(), end["x"][~ones].mean(), end["x"][ones].mean()]
+        exact = [0.35, *MEANS]
+        spread = [0.35 * 0.65 / n, 0.25 / (0.65 * n), 0.64 / (0.35 * n)]
+        allowance = 0.02  # Euler with 200 steps, and labels revealed at frozen rates
+        bounds = [4.5 * v**0.5 + allowance for v in spread]
+        return [abs(float(a) - b) < c for a, b, c in zip(found, exact, bounds, strict=True)]
+
+    assert all(moments(blind=False))
+    assert len(calls) == steps  # one network call per step
+    assert not all(moments(blind=True))
+
+
+def test_a_factor_without_dynamics_is_named():
+    path = ProductPath({"x": LinearPath(PLANE), "c": MaskedPath(Categorical(3, (2,)))})
+    with pytest.raises(CapabilityError, match="every factor has a dynamics and a prediction") as e:
+        factorwise(path, {"x": ODE()}, {"x": "velocity"}, lambda times, state: {})
+    assert "none for c" in str(e.value)

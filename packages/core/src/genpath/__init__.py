@@ -57,7 +57,14 @@ if TYPE_CHECKING:
         ODELikelihood as ODELikelihood,
         SolvedFlow as SolvedFlow,
     )
-    from .models import ODE as ODE, SDE as SDE, Dynamics as Dynamics, Jump as Jump, Model as Model
+    from .models import (
+        ODE as ODE,
+        SDE as SDE,
+        Dynamics as Dynamics,
+        Jump as Jump,
+        Model as Model,
+        factorwise as factorwise,
+    )
     from .objectives import Objective as Objective, Regression as Regression
     from .parts import Parts as Parts
     from .paths import (
@@ -101,7 +108,7 @@ __getattr__, __dir__, __all__ = attach(
         "generators": ("MarkovGenerator", "coupled", "flow", "product"),
         "laws": ("DensityLaw", "Empirical", "Gaussian", "Law", "ProductLaw"),
         "likelihoods": ("FlowMap", "Likelihood", "ODELikelihood", "SolvedFlow"),
-        "models": ("ODE", "SDE", "Dynamics", "Jump", "Model"),
+        "models": ("ODE", "SDE", "Dynamics", "Jump", "Model", "factorwise"),
         "objectives": ("Objective", "Regression"),
         "parts": ("Parts",),
         "paths": ("MarkovianPath", "ProbabilityPath", "ProductPath"),

@@ -31,7 +31,7 @@ from .schedules import Scalar
 from .spaces import Euclidean, FiniteSpace, Product, Space, as_smooth
 from .states import Field, batch_size, flat_event, map_state, per_row, repeat, row_times
 
-__all__ = ["MarkovGenerator", "Origin", "coupled", "flow", "product"]
+__all__ = ["MarkovGenerator", "Origin", "coupled", "flow", "lifted", "product"]
 
 TestFunction = Callable[[Any], Tensor]
 Weight = float | Callable[[Tensor], Tensor]
@@ -289,11 +289,12 @@ def flow(space: Space, velocity: Field, origin: Origin | None = None) -> MarkovG
 
 def product(factors: Mapping[str, MarkovGenerator]) -> MarkovGenerator:
     """Independent factors: each generator sees and moves its own leaf."""
-    lifted = {
-        name: replace(gen, evaluate=lambda t, s, n=name, g=gen: g.evaluate(t, s[n]))  # type: ignore[misc]
-        for name, gen in factors.items()
-    }
-    return coupled(lifted)
+    return coupled({name: lifted(name, gen) for name, gen in factors.items()})
+
+
+def lifted(name: str, gen: MarkovGenerator) -> MarkovGenerator:
+    """A factor's generator that is given the whole state and looks at its own leaf."""
+    return replace(gen, evaluate=lambda t, state: gen.evaluate(t, state[name]))
 
 
 def coupled(factors: Mapping[str, MarkovGenerator]) -> MarkovGenerator:

@@ -13,7 +13,7 @@ exact field all dynamics of a path have its marginals; with a learned field they
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,18 +22,18 @@ from torch import Tensor, nn
 
 from .codecs import Codec, Identity
 from .errors import CapabilityError, DomainError
-from .generators import MarkovGenerator, Origin, flow
+from .generators import MarkovGenerator, Origin, flow, lifted
 from .grids import TimeGrid
 from .laws import Law
 from .noises import ScalarNoise, add_tangents
 from .parts import Parts
-from .paths import ProbabilityPath
+from .paths import ProbabilityPath, ProductPath
 from .predictions import Prediction, convert, converted, plan
 from .samplers import Callback, Sampler, Transform, integrate
 from .spaces import SmoothSpace
 from .states import Field, chunks, concatenate, map_state
 
-__all__ = ["ODE", "SDE", "Dynamics", "Jump", "Model"]
+__all__ = ["ODE", "SDE", "Dynamics", "Jump", "Model", "factorwise"]
 
 
 @runtime_checkable
@@ -109,6 +109,49 @@ class Jump:
 
         has = frozenset({"jumps"})
         return MarkovGenerator(path.space, evaluate, has, Origin(path, prediction, field))
+
+
+def factorwise(
+    path: ProductPath,
+    dynamics: Mapping[str, Dynamics],
+    predict: Mapping[str, str],
+    field: Callable[[Mapping[str, Tensor], Any], Mapping[str, Any]],
+) -> MarkovGenerator:
+    """The generator of a product path from one joint field: one network call for all factors.
+
+    L_s = Σᵢ ṫ_i(s) Lⁱ, where Lⁱ comes from the i-th prediction by the i-th dynamics and moves its
+    own leaf, at a rate that depends on the whole state and all clocks (semester II, P.2).
+
+    Args:
+        path: the product path; its clocks say how s runs.
+        dynamics: leaf → dynamics.
+        predict: leaf → name of what ``field`` predicts for it.
+        field: ``field(times, state) -> {leaf: prediction}``, times one tensor per leaf.
+
+    Raises:
+        CapabilityError: a factor has no dynamics or prediction, or one that does not lead there.
+    """
+    missing = [n for n in path.paths if n not in dynamics or n not in predict]
+    if missing:
+        raise CapabilityError(
+            "factorwise",
+            "every factor has a dynamics and a prediction.",
+            got=f"none for {', '.join(missing)}",
+        )
+
+    def factor(name: str, predictions: Mapping[str, Any]) -> MarkovGenerator:
+        def own(t: Tensor, x: Any) -> Any:
+            return predictions[name]
+
+        return lifted(name, dynamics[name].generator(path.paths[name], predict[name], own))
+
+    def joined(predictions: Mapping[str, Any]) -> MarkovGenerator:
+        return path.join({name: factor(name, predictions) for name in path.paths})
+
+    def evaluate(s: Tensor, state: Any) -> Parts:
+        return joined(field(path.times(s), state)).evaluate(s, state)
+
+    return MarkovGenerator(path.space, evaluate, joined({}).has)
 
 
 @dataclass(frozen=True)

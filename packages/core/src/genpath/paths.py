@@ -19,7 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .generators import MarkovGenerator, coupled
+from .generators import MarkovGenerator, coupled, lifted
 from .predictions import Prediction, Rule
 from .schedules import Scalar
 from .spaces import Product, Space
@@ -149,7 +149,7 @@ class ProductPath:
     def conditional_generator(self, x0: Any, x1: Any) -> MarkovGenerator:
         """Σᵢ ṫ_i(s) Lⁱ for fixed endpoints, as a function of s."""
         factors = {n: p.conditional_generator(x0[n], x1[n]) for n, p in self.paths.items()}
-        return self.join({n: _lift(n, g) for n, g in factors.items()})
+        return self.join({n: lifted(n, g) for n, g in factors.items()})
 
     def join(self, factors: Mapping[str, MarkovGenerator]) -> MarkovGenerator:
         """Generators of the factors in their own time, joined in s: each sees the whole state."""
@@ -159,7 +159,3 @@ class ProductPath:
                 for n, g in factors.items()
             }
         )
-
-
-def _lift(name: str, gen: MarkovGenerator) -> MarkovGenerator:
-    return MarkovGenerator(gen.space, lambda t, s: gen.evaluate(t, s[name]), gen.has)
