@@ -47,7 +47,15 @@ class Jumps(Protocol):
 
 
 def exposure(jumps: Jumps, t: float, t_next: float) -> Tensor:
-    """The intensity integrated over [t, t_next]: its own closed form, else frozen at ``t``."""
+    """The intensity integrated over [t, t_next]: its own closed form, else frozen at ``t``.
+
+    The result has the shape of the intensity, ``(batch, *sites)``.
+
+    Example:
+        >>> jumps = KernelJumps(torch.tensor([3.0, 1.0]), lambda rng: torch.zeros(2))
+        >>> exposure(jumps, 0.0, 0.5)
+        tensor([1.5000, 0.5000])
+    """
     own = getattr(jumps, "exposure", None)
     result: Tensor = jumps.intensity() * (t_next - t) if own is None else own(t, t_next)
     return result
@@ -58,6 +66,12 @@ def atoms(jumps: Jumps, x: State) -> tuple[Any, Tensor]:
 
     Raises:
         CapabilityError: the part can only draw.
+
+    Example:
+        >>> x = torch.tensor([0])
+        >>> targets, rates = atoms(RateJumps(torch.tensor([[0.0, 2.0, 1.0]]), x), x)
+        >>> targets.T, rates.T
+        (tensor([[0, 1, 2]]), tensor([[0., 2., 1.]]))
     """
     own = getattr(jumps, "atoms", None)
     found: tuple[Any, Tensor] | None = None if own is None else own(x)
@@ -98,6 +112,15 @@ class RateJumps:
         rates: ``(batch, *sites, letters)``, non-negative; the entry of the present letter counts
             as 0 whatever it holds.
         x: the present letters ``(batch, *sites)``.
+
+    Intensities and targets have the shape ``(batch, *sites)``.
+
+    Example:
+        >>> jumps = RateJumps(torch.tensor([[9.0, 2.0, 1.0]]), x=torch.tensor([0]))
+        >>> jumps.intensity()  # the present letter does not count
+        tensor([3.])
+        >>> jumps.log_target(torch.tensor([1])).exp()
+        tensor([0.6667])
     """
 
     rates: Tensor
@@ -146,6 +169,14 @@ class AtomJumps:
     Args:
         states: targets ``(count, batch, …)``, a tensor or a dict of them.
         rates: ``(count, batch)``, non-negative.
+
+    Intensities are ``(batch,)``, drawn targets ``(batch, …)``.
+
+    Example:
+        >>> states = torch.tensor([[[-1.0]], [[1.0]]])  # two targets, one row, R¹
+        >>> jumps = AtomJumps(states, torch.tensor([[0.0], [2.0]]))
+        >>> jumps.intensity(), jumps.targets(torch.Generator())
+        (tensor([2.]), tensor([[1.]]))
     """
 
     states: Any
@@ -171,6 +202,13 @@ class KernelJumps:
         rate: ``(batch,)``, non-negative.
         draw: ``draw(rng) -> targets`` of the leaf's form, one per row.
         listed: optionally all targets and their rates, as `atoms` gives them.
+
+    Example:
+        >>> def draw(rng):
+        ...     return torch.randn(4, 2, generator=rng)
+        >>> jumps = KernelJumps(torch.full((4,), 0.5), draw)
+        >>> jumps.intensity().shape, jumps.targets(torch.Generator()).shape
+        (torch.Size([4]), torch.Size([4, 2]))
     """
 
     rate: Tensor
@@ -189,7 +227,15 @@ class KernelJumps:
 
 @dataclass(frozen=True)
 class ScaledJumps:
-    """``factor`` times a jump part, factor ``(batch,)`` or a number, non-negative."""
+    """``factor`` times a jump part, factor ``(batch,)`` or a number, non-negative.
+
+    Rates change, targets do not; intensities keep the shape ``(batch, *sites)``.
+
+    Example:
+        >>> base = RateJumps(torch.ones(2, 3), x=torch.tensor([0, 1]))
+        >>> base.intensity(), ScaledJumps(base, torch.tensor([0.5, 3.0])).intensity()
+        (tensor([2., 2.]), tensor([1., 6.]))
+    """
 
     base: Jumps
     factor: Tensor | float
@@ -215,7 +261,19 @@ class ScaledJumps:
 
 @dataclass(frozen=True)
 class ClockedJumps:
-    """A jump part run by a clock τ(s): rates times τ̇(s), exposures over [τ(s), τ(s′)]."""
+    """A jump part run by a clock τ(s): rates times τ̇(s), exposures over [τ(s), τ(s′)].
+
+    Args:
+        base: the jump part at time τ(s), with intensity ``(batch, *sites)``.
+        clock: τ, elementwise on a tensor of times.
+        rate: τ̇(s), ``(batch,)``.
+
+    Example:
+        >>> base = KernelJumps(torch.tensor([2.0]), lambda rng: torch.zeros(1))
+        >>> jumps = ClockedJumps(base, lambda s: s**2, rate=torch.tensor([0.0]))  # at s = 0
+        >>> jumps.intensity(), jumps.exposure(0.0, 1.0)
+        (tensor([0.]), tensor([2.]))
+    """
 
     base: Jumps
     clock: Callable[[Tensor], Tensor]
@@ -239,7 +297,16 @@ class ClockedJumps:
 
 @dataclass(frozen=True)
 class SumJumps:
-    """The sum of jump parts on the same sites: rates add, a target comes from one of them."""
+    """The sum of jump parts on the same sites: rates add, a target comes from one of them.
+
+    All parts have intensities of the same shape ``(batch, *sites)``.
+
+    Example:
+        >>> x = torch.tensor([0])
+        >>> up, far = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[0.0, 0.0, 4.0]])
+        >>> SumJumps((RateJumps(up, x), RateJumps(far, x))).intensity()
+        tensor([5.])
+    """
 
     parts: tuple[Jumps, ...]
 
