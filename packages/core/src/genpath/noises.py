@@ -62,6 +62,14 @@ class ScalarNoise:
     Args:
         sigma: ``(batch,)`` values, or a number.
         uniform: whether σ is a function of time only (set it to False when it depends on x).
+
+    Noise and tangent have the shape of the state, ``(batch, *event)``.
+
+    Example:
+        >>> noise = ScalarNoise(torch.tensor([1.0, 3.0]))  # one σ per row
+        >>> noise(torch.ones(2, 2))
+        tensor([[1., 1.],
+                [3., 3.]])
     """
 
     sigma: Tensor | float
@@ -83,7 +91,16 @@ class ScalarNoise:
 
 @dataclass(frozen=True)
 class DiagonalNoise:
-    """One σ per coordinate of R^d: ``scale`` has the shape of the state."""
+    """One σ per coordinate of R^d.
+
+    Args:
+        scale: σ, of the shape of the state ``(batch, *event)``; noise and tangent have it too.
+        uniform: whether σ is a function of time only.
+
+    Example:
+        >>> DiagonalNoise(torch.tensor([[1.0, 0.5]]))(torch.tensor([[2.0, 2.0]]))
+        tensor([[2., 1.]])
+    """
 
     scale: Tensor
     uniform: bool = True
@@ -103,7 +120,17 @@ class DiagonalNoise:
 
 @dataclass(frozen=True)
 class MatrixNoise:
-    """A matrix σ ``(batch, d, k)`` on R^d, driven by k independent noises."""
+    """A matrix σ on R^d, driven by k independent noises.
+
+    Args:
+        matrix: σ, ``(batch, d, k)``; noise is ``(batch, k)``, tangents are ``(batch, d)``.
+        uniform: whether σ is a function of time only.
+
+    Example:
+        >>> noise = MatrixNoise(torch.tensor([[[1.0], [2.0]]]))  # one noise moves both axes
+        >>> noise(torch.tensor([[3.0]]))
+        tensor([[3., 6.]])
+    """
 
     matrix: Tensor
     uniform: bool = True
@@ -131,6 +158,14 @@ class MatrixFreeNoise:
         function: noise → tangent, linear. On a `Product` the noise is a dict over ``drivers``.
         drivers: the leaves on whose tangents the noise lives; None for the whole space.
         uniform: whether the map is the same at all states.
+
+    Noise and tangents have the form of the state: ``(batch, *event)`` per leaf.
+
+    Example:
+        >>> def tracked(z):  # the noise of x also moves its log-density
+        ...     return {"x": z["x"], "log": -z["x"].sum(1)}
+        >>> MatrixFreeNoise(tracked, drivers=("x",))({"x": torch.ones(1, 2)})
+        {'x': tensor([[1., 1.]]), 'log': tensor([-2.])}
     """
 
     function: Callable[[Any], Any]
@@ -172,7 +207,16 @@ class MatrixFreeNoise:
 
 @dataclass(frozen=True)
 class FactorNoise:
-    """Independent noise maps on the factors of a product."""
+    """Independent noise maps on the factors of a product.
+
+    Args:
+        factors: leaf → noise map; leaves that are left out get no noise.
+
+    Example:
+        >>> noise = FactorNoise({"x": ScalarNoise(2.0), "y": ScalarNoise(0.5)})
+        >>> noise({"x": torch.ones(1, 2), "y": torch.ones(1)})
+        {'x': tensor([[2., 2.]]), 'y': tensor([0.5000])}
+    """
 
     factors: Mapping[str, NoiseMap]
 
@@ -199,7 +243,16 @@ class FactorNoise:
 
 @dataclass(frozen=True)
 class SumNoise:
-    """σ₁ξ₁ + σ₂ξ₂ with independent noises: the diffusion of a sum of generators."""
+    """σ₁ξ₁ + σ₂ξ₂ with independent noises: the diffusion of a sum of generators.
+
+    The noise is a tuple, one entry per map; variances add.
+
+    Example:
+        >>> from genpath import Euclidean
+        >>> noise = SumNoise((ScalarNoise(3.0), ScalarNoise(4.0)))
+        >>> sum((c**2).sum(0) for c in noise.columns(Euclidean(1), torch.zeros(1, 1)))
+        tensor([[25.]])
+    """
 
     maps: tuple[NoiseMap, ...]
 
@@ -224,7 +277,14 @@ class SumNoise:
 
 
 def add_tangents(u: Any, v: Any) -> Any:
-    """u + v, where either may be None and dicts may have different leaves."""
+    """u + v, where either may be None and dicts may have different leaves.
+
+    Leaves that both have are of the same shape ``(batch, *event)``.
+
+    Example:
+        >>> add_tangents({"x": torch.ones(1)}, {"x": torch.ones(1), "y": torch.zeros(1)})
+        {'x': tensor([2.]), 'y': tensor([0.])}
+    """
     if u is None or v is None:
         return v if u is None else u
     if isinstance(u, Tensor):
