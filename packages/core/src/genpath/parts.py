@@ -27,10 +27,18 @@ class Parts:
     """One evaluation of a generator; a part that it does not have is None.
 
     Args:
-        velocity: u, a tangent of the state's form (a dict may leave leaves out).
+        velocity: u, a tangent of the state's form ``(batch, *event)`` (a dict may leave leaves
+            out).
         diffusion: the noise map σ.
         jumps: a jump part; on a dict state also a dict leaf → jump part, jumping independently.
         potential: g, ``(batch,)``: rows gain log-weight at rate g.
+
+    Example:
+        >>> import torch
+        >>> from genpath.noises import ScalarNoise
+        >>> parts = Parts(velocity=torch.zeros(3, 2), diffusion=ScalarNoise(1.0))
+        >>> sorted(parts.present())
+        ['diffusion', 'velocity']
     """
 
     velocity: Any = None
