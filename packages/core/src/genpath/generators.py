@@ -44,7 +44,14 @@ class Origin:
     Args:
         path: the probability path.
         prediction: the name of what ``field`` predicts.
-        field: the prediction ``(t, state)``.
+        field: the prediction ``(t, state)``, with t ``(batch,)`` and state ``(batch, *event)``.
+
+    Example:
+        >>> def velocity(t, x):
+        ...     return -x
+        >>> decay = flow(Euclidean(1), velocity, Origin(None, "velocity", velocity))
+        >>> decay.origin.prediction, (2.0 * decay).origin  # a multiple is not of that path
+        ('velocity', None)
     """
 
     path: Any
@@ -288,12 +295,29 @@ def flow(space: Space, velocity: Field, origin: Origin | None = None) -> MarkovG
 
 
 def product(factors: Mapping[str, MarkovGenerator]) -> MarkovGenerator:
-    """Independent factors: each generator sees and moves its own leaf."""
+    """Independent factors: each generator sees and moves its own leaf.
+
+    States are dicts of leaves ``(batch, *event)``.
+
+    Example:
+        >>> decay, drift = (flow(Euclidean(), f) for f in (lambda t, x: -x, lambda t, x: x + 1))
+        >>> joint = product({"x": decay, "y": drift})
+        >>> joint(0.0, {"x": torch.tensor([2.0]), "y": torch.tensor([3.0])}).velocity
+        {'x': tensor([-2.]), 'y': tensor([4.])}
+    """
     return coupled({name: lifted(name, gen) for name, gen in factors.items()})
 
 
 def lifted(name: str, gen: MarkovGenerator) -> MarkovGenerator:
-    """A factor's generator that is given the whole state and looks at its own leaf."""
+    """A factor's generator that is given the whole state and looks at its own leaf.
+
+    Its parts are those of the leaf ``name``, of shape ``(batch, *event)``; see `coupled`.
+
+    Example:
+        >>> decay = lifted("x", flow(Euclidean(), lambda t, x: -x))
+        >>> decay(0.0, {"x": torch.tensor([2.0]), "y": torch.tensor([3.0])}).velocity
+        tensor([-2.])
+    """
     return replace(gen, evaluate=lambda t, state: gen.evaluate(t, state[name]))
 
 
@@ -305,7 +329,13 @@ def coupled(factors: Mapping[str, MarkovGenerator]) -> MarkovGenerator:
 
     Args:
         factors: leaf → generator on that factor's space, whose ``evaluate`` takes ``(t, state)``
-            with the whole dict and returns the parts of its leaf.
+            with the whole dict and returns the parts of its leaf, ``(batch, *event)``.
+
+    Example:
+        >>> x, v = (flow(Euclidean(), f) for f in (lambda t, s: s["v"], lambda t, s: -s["x"]))
+        >>> spring = coupled({"x": x, "v": v})
+        >>> spring(0.0, {"x": torch.tensor([2.0]), "v": torch.tensor([3.0])}).velocity
+        {'x': tensor([3.]), 'v': tensor([-2.])}
     """
     space = Product({name: gen.space for name, gen in factors.items()})
     has = frozenset().union(*(gen.has for gen in factors.values()))
