@@ -103,6 +103,10 @@ def as_smooth(space: Space, where: str) -> SmoothSpace:
 
     Raises:
         CapabilityError: the space has no tangents.
+
+    Example:
+        >>> as_smooth(Euclidean(2), "drift").tangent_basis(torch.zeros(5, 2)).shape
+        torch.Size([2, 5, 2])
     """
     if isinstance(space, SmoothSpace):
         return space
