@@ -48,7 +48,12 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class Identity:
-    """States are the data: the component ``codec.identity``."""
+    """States are the data, with log-determinants 0 ``(batch,)``: the component ``codec.identity``.
+
+    Example:
+        >>> Identity().encode(torch.tensor([[5.0, 7.0]]), torch.Generator())
+        (tensor([[5., 7.]]), tensor([0.]))
+    """
 
     exact: bool = True
 
@@ -151,7 +156,16 @@ class Dequantise:
 
 @dataclass(frozen=True)
 class Chain:
-    """Codecs one after another: the first acts on the data."""
+    """Codecs one after another: the first acts on the data; log-determinants ``(batch,)`` add.
+
+    Example:
+        >>> halve = Standardise(torch.tensor(0.0), torch.tensor(2.0))
+        >>> codec = Chain([halve, halve])
+        >>> codec.encode(torch.tensor([[8.0]]), torch.Generator())  # log-determinants add: −2 log 2
+        (tensor([[2.]]), tensor([-1.3863]))
+        >>> codec.decode(torch.tensor([[2.0]]))
+        tensor([[8.]])
+    """
 
     codecs: Sequence[Codec]
 
