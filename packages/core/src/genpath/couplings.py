@@ -27,7 +27,13 @@ __all__ = ["Coupling", "Independent", "Pairs", "Simulated", "Stored"]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Endpoint pairs: ``x0`` and ``x1`` have the same rows."""
+    """Endpoint pairs: row i of ``x0`` goes with row i of ``x1``, each ``(batch, *event)``.
+
+    Example:
+        >>> pairs = Pairs(torch.zeros(3, 2), torch.ones(3, 2))
+        >>> (pairs.x1 - pairs.x0).shape
+        torch.Size([3, 2])
+    """
 
     x0: State
     x1: State
@@ -63,10 +69,16 @@ class Independent:
 
 @dataclass(frozen=True)
 class Stored:
-    """Stored pairs, drawn with replacement.
+    """Stored pairs ``(rows, *event)``, drawn with replacement.
 
     Raises:
         ShapeError: the two sides have different numbers of rows.
+
+    Example:
+        >>> stored = Stored(torch.tensor([0.0, 1.0]), torch.tensor([10.0, 11.0]))
+        >>> pairs = stored.pairs(4, torch.Generator().manual_seed(0))
+        >>> pairs.x1 - pairs.x0  # each x0 comes with its own x1
+        tensor([10., 10., 10., 10.])
     """
 
     x0: State
@@ -96,6 +108,13 @@ class Simulated:
         start_is_base: whether the drawn end is x0 (else x1).
 
     The simulated end is detached: the coupling is data for the next model.
+
+    Example:
+        >>> from genpath.laws import Gaussian
+        >>> coupling = Simulated(Gaussian((2,)), lambda x, rng: -x)
+        >>> pairs = coupling.pairs(3, torch.Generator().manual_seed(0))
+        >>> pairs.x1.shape, torch.equal(pairs.x1, -pairs.x0)
+        (torch.Size([3, 2]), True)
     """
 
     start: Law
