@@ -28,11 +28,20 @@ class Dataset:
     Args:
         name: what a report calls it.
         space: where the rows live, before the codec.
-        train, validation, test: states (a tensor, or a dict with facts).
+        train, validation, test: states: a tensor ``(rows, *event)``, or a dict with facts.
         provenance: where the rows came from: source, version, licence, in one line.
         alphabet: for letters: the text of each letter, in order.
         bits_per: the number of dimensions or letters that "bits per …" divides by, and its name;
             None where only nats make sense.
+
+    Example:
+        >>> from genpath.spaces import Euclidean
+        >>> rows = torch.arange(10.0).reshape(5, 2)
+        >>> data = Dataset("five", Euclidean(2), rows[:3], rows[3:4], rows[4:], "counted by hand")
+        >>> data.train.shape, data.test
+        (torch.Size([3, 2]), tensor([[8., 9.]]))
+        >>> len(data.digest())
+        64
     """
 
     name: str
