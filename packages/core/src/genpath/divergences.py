@@ -50,7 +50,16 @@ def hutchinson_divergence(
     """The field at ``x`` and ⟨ξ, ∇_ξ u⟩ for the probe ξ, projected onto the tangents at ``x``.
 
     Args:
-        probe: ambient standard normal noise of the state's form, one per row.
+        probe: ambient standard normal noise of the state's form ``(batch, *event)``.
+
+    Returns:
+        The field ``(batch, *event)`` and the estimate ``(batch,)``.
+
+    Example:
+        >>> from genpath.spaces import Euclidean
+        >>> t, x, probe = torch.zeros(1), torch.ones(1, 2), torch.tensor([[1.0, 2.0]])
+        >>> hutchinson_divergence(Euclidean(2), lambda t, x: 3 * x, t, x, probe)  # 3|ξ|², of mean 6
+        (tensor([[3., 3.]]), tensor([15.]))
     """
     smooth = as_smooth(space, "hutchinson_divergence")
     direction = smooth.project_tangent(x, probe)
@@ -62,6 +71,10 @@ def pushforward(function: Callable[[Any], Any], at: Any, direction: Any) -> tupl
     """The value of ``function`` at a point and its derivative along ``direction``, in one pass.
 
     Rows that share memory (an expanded batch) are copied: forward differentiation refuses them.
+
+    Example:
+        >>> pushforward(lambda x: x**2, torch.tensor([3.0]), torch.tensor([1.0]))
+        (tensor([9.]), tensor([6.]))
     """
     at = map_state(Tensor.contiguous, at)
     value, slope = torch.func.jvp(function, (at,), (direction,))[:2]
