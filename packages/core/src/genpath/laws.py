@@ -79,7 +79,16 @@ class Gaussian:
 
 
 def gaussian(space: Space, mean: float = 0.0, std: float = 1.0) -> Gaussian:
-    """The isotropic normal law on a Euclidean space: the component ``law.gaussian``."""
+    """The isotropic normal law on a Euclidean space: the component ``law.gaussian``.
+
+    Example:
+        >>> from genpath.spaces import Euclidean
+        >>> law = gaussian(Euclidean(2), std=2.0)
+        >>> law.sample(3, torch.Generator()).shape
+        torch.Size([3, 2])
+        >>> law.log_prob(torch.zeros(1, 2))  # −log(2π · 4)
+        tensor([-3.2242])
+    """
     if not isinstance(space, Euclidean):
         raise CapabilityError(
             "law.gaussian",
