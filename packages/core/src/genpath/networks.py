@@ -102,9 +102,15 @@ class MLP(nn.Module):
     """The residual network of this module, for states that are one tensor.
 
     Args:
-        size: entries of one state.
-        output_shape: of one prediction.
+        size: entries of one state; states are ``(batch, *event)``.
+        output_shape: of one prediction; the network returns ``(batch, *output_shape)``.
         width, depth, time_features, fourier, scales, dropout, raw: see `mlp`.
+
+    Example:
+        >>> network = MLP(6, (4,), width=8, depth=1)
+        >>> network(torch.rand(2), torch.rand(2, 2, 3))  # before training: 0
+        tensor([[0., 0., 0., 0.],
+                [0., 0., 0., 0.]], grad_fn=<ViewBackward0>)
     """
 
     def __init__(
