@@ -120,6 +120,12 @@ def check_boundary(schedule: Schedule, tolerance: float = 1e-6) -> None:
 
     Raises:
         DomainError: a scalar has another value at t = 0 or t = 1 than declared.
+
+    Example:
+        >>> check_boundary(KeepSchedule(lambda t: t))  # κ(0) = 0 and κ(1) = 1, as declared
+        >>> check_boundary(KeepSchedule(lambda t: t / 2))  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        genpath.errors.DomainError: kappa is 1 at t = 1, as its boundary declares.
     """
     ends = ((0.0, schedule.boundary.start), (1.0, schedule.boundary.end))
     for time, declared in ends:
@@ -230,12 +236,23 @@ class KeepSchedule:
 
 
 def linear_keep() -> KeepSchedule:
-    """κ(t) = t: the component ``schedule.linear``."""
+    """κ(t) = t: the component ``schedule.linear``.
+
+    Example:
+        >>> schedule, t = linear_keep(), torch.tensor([0.0, 0.5])
+        >>> schedule.kappa(t), schedule.hazard(t)
+        (tensor([0.0000, 0.5000]), tensor([1., 2.]))
+    """
     return KeepSchedule(Scalar(lambda t: t, torch.ones_like))
 
 
 def cosine_keep() -> KeepSchedule:
-    """κ(t) = sin²(πt/2): the component ``schedule.cosine``."""
+    """κ(t) = sin²(πt/2): the component ``schedule.cosine``.
+
+    Example:
+        >>> cosine_keep().kappa(torch.tensor([0.0, 0.5, 1.0]))
+        tensor([0.0000, 0.5000, 1.0000])
+    """
     return KeepSchedule(lambda t: torch.sin(0.5 * math.pi * t) ** 2)
 
 
@@ -244,6 +261,11 @@ def power_keep(exponent: float = 2.0) -> KeepSchedule:
 
     Raises:
         DomainError: the exponent is below 1, where κ̇ is infinite at t = 0.
+
+    Example:
+        >>> schedule, t = power_keep(3.0), torch.tensor([0.5])
+        >>> schedule.kappa(t), schedule.kappa.rate(t)
+        (tensor([0.1250]), tensor([0.7500]))
     """
     if exponent < 1:
         raise DomainError("schedule.power", "exponent ≥ 1.", got=f"exponent {exponent:g}")
