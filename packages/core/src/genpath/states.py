@@ -82,12 +82,22 @@ def batch_size(state: State) -> int:
 
 
 def device_of(state: State) -> torch.device:
-    """The device of the state's first leaf."""
+    """The device of the state's first leaf.
+
+    Example:
+        >>> device_of({"x": torch.zeros(4, 2)})
+        device(type='cpu')
+    """
     return leaves(state)[0].device
 
 
 def dtype_of(state: State) -> torch.dtype:
-    """The dtype of the first floating leaf, else torch's default."""
+    """The dtype of the first floating leaf, else torch's default.
+
+    Example:
+        >>> dtype_of({"label": torch.zeros(4, dtype=torch.long), "x": torch.zeros(4, 2).double()})
+        torch.float64
+    """
     for leaf in leaves(state):
         if leaf.is_floating_point():
             return leaf.dtype
@@ -117,14 +127,24 @@ def gather(state: State, index: Tensor) -> Any:
 
 
 def chunks(state: State, rows: int) -> Iterator[Any]:
-    """Consecutive pieces of at most ``rows`` rows; an empty state gives one empty piece."""
+    """Consecutive pieces ``(≤ rows, *event)``; an empty state gives one empty piece.
+
+    Example:
+        >>> [piece.tolist() for piece in chunks(torch.arange(5), 2)]
+        [[0, 1], [2, 3], [4]]
+    """
     total = batch_size(state)
     for start in range(0, max(total, 1), rows):
         yield map_state(lambda leaf, s=start: leaf[s : s + rows], state)
 
 
 def concatenate(states: Sequence[State]) -> Any:
-    """Stack states along the batch axis; the inverse of `chunks`."""
+    """Stack states along the batch axis; the inverse of `chunks`.
+
+    Example:
+        >>> concatenate([{"x": torch.tensor([1.0, 2.0])}, {"x": torch.tensor([3.0])}])
+        {'x': tensor([1., 2., 3.])}
+    """
     first = states[0]
     if isinstance(first, Tensor):
         return torch.cat([s for s in states if isinstance(s, Tensor)])
@@ -132,12 +152,24 @@ def concatenate(states: Sequence[State]) -> Any:
 
 
 def repeat(state: State, copies: int) -> Any:
-    """``copies`` copies of the whole batch, one after the other: ``(copies · batch, …)``."""
+    """``copies`` copies of the whole batch, one after the other: ``(copies · batch, …)``.
+
+    Example:
+        >>> repeat(torch.tensor([[1], [2]]), 2).tolist()
+        [[1], [2], [1], [2]]
+    """
     return map_state(lambda leaf: leaf.repeat(copies, *([1] * (leaf.dim() - 1))), state)
 
 
 def per_row(values: Tensor | float, like: Tensor) -> Tensor | float:
-    """Values ``(batch,)`` reshaped to multiply ``like`` of shape ``(batch, *event)``."""
+    """Values ``(batch,)`` as ``(batch, 1, …, 1)``, to multiply ``like`` ``(batch, *event)``.
+
+    Example:
+        >>> like = torch.ones(2, 3)
+        >>> per_row(torch.tensor([1.0, 2.0]), like) * like
+        tensor([[1., 1., 1.],
+                [2., 2., 2.]])
+    """
     if isinstance(values, Tensor) and values.dim():
         return values.reshape(values.shape + (1,) * (like.dim() - values.dim()))
     return values
@@ -154,7 +186,16 @@ def flat_event(x: Tensor, leading: int = 1) -> Tensor:
 
 
 def axpy(state: State, tangent: State, scale: Tensor | float = 1.0) -> Any:
-    """``state + scale · tangent`` in ambient coordinates, on the leaves of ``tangent`` only."""
+    """``state + scale · tangent`` in ambient coordinates, on the leaves of ``tangent`` only.
+
+    ``scale`` is a number, or one per row ``(batch,)``.
+
+    Example:
+        >>> state = {"x": torch.ones(2, 2), "label": torch.tensor([3, 4])}
+        >>> axpy(state, {"x": torch.ones(2, 2)}, torch.tensor([1.0, 2.0]))  # one scale per row
+        {'x': tensor([[2., 2.],
+                [3., 3.]]), 'label': tensor([3, 4])}
+    """
     if isinstance(state, Tensor):
         return state + per_row(scale, tangent) * tangent  # type: ignore[arg-type, operator]
     moved = {n: state[n] + per_row(scale, v) * v for n, v in tangent.items()}  # type: ignore[union-attr]
@@ -166,6 +207,10 @@ def row_times(t: Tensor | float, state: State, where: str = "time") -> Tensor:
 
     Raises:
         ShapeError: ``t`` is neither a scalar nor one time per row.
+
+    Example:
+        >>> row_times(0.5, torch.zeros(3, 2))
+        tensor([0.5000, 0.5000, 0.5000])
     """
     rows, dtype = batch_size(state), dtype_of(state)
     if not isinstance(t, Tensor):
