@@ -23,6 +23,12 @@ class Project:
 
     Args:
         space: the space; facts are not touched.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> circle = SimpleNamespace(project=torch.nn.functional.normalize)
+        >>> Project(circle)(Carry(torch.tensor([[3.0, 4.0]])), 0.5, torch.Generator()).state
+        tensor([[0.6000, 0.8000]])
     """
 
     space: Space
