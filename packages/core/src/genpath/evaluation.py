@@ -61,6 +61,11 @@ class Figure:
         title, caption: what the reader sees; the caption says what to look for.
         draw: draws on the figure.
         size: width and height in inches.
+
+    Example:
+        >>> line = Figure("line", "A line", "It rises.", lambda f: f.subplots().plot([0, 1]))
+        >>> line.name, line.size
+        ('line', (8.0, 4.0))
     """
 
     name: str
@@ -72,7 +77,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Text:
-    """One block of plain text in the report, shown as it is."""
+    """One block of plain text in the report, shown as it is.
+
+    Example:
+        >>> Text("Sample 1", "to be or not").body
+        'to be or not'
+    """
 
     title: str
     body: str
@@ -86,6 +96,11 @@ class Findings:
         metrics: name → number; ``test/nll`` and ``baseline/nll`` are in nats per example.
         measured: name → how it was measured, one line, for the names that need it.
         figures, texts: for the report.
+
+    Example:
+        >>> found = Findings({"test/nll": 1.5}, {"test/nll": "nats, over 100 test rows"})
+        >>> found.metrics["test/nll"], found.figures
+        (1.5, ())
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
