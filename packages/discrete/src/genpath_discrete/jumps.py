@@ -193,10 +193,19 @@ class GoalJumps:
 
     Args:
         goal: the letters to reach ``(batch, *sites)``.
-        x: the present letters.
+        x: the present letters ``(batch, *sites)``.
         size: the letters of the space, the mask counted.
         schedule: κ.
         t: times ``(batch,)``.
+
+    Example:
+        >>> from genpath.schedules import linear_keep
+        >>> goal, x = torch.tensor([[2, 0]]), torch.tensor([[1, 0]])
+        >>> jumps = GoalJumps(goal, x, 3, linear_keep(), torch.tensor([0.5]))
+        >>> jumps.intensity()
+        tensor([[2., 0.]])
+        >>> jumps.exposure(0.5, 0.75)
+        tensor([[0.6931, 0.0000]])
     """
 
     goal: Tensor
