@@ -30,6 +30,8 @@ __all__ = ["ELBO"]
 class ELBO:
     """A lower bound on log p by the masked bound: the component ``likelihood.discrete.elbo``.
 
+    Letters ``(batch, *sites)`` give values ``(batch,)``, in nats.
+
     Args:
         draws: K ≥ 2, network calls per example.
         estimator: "count" (smaller variance; the network ignores time) or "time".
@@ -38,6 +40,15 @@ class ELBO:
     Raises:
         DomainError: fewer than two draws, or an unknown estimator.
         CapabilityError: at a call, a model whose path is not masked.
+
+    Example:
+        >>> from genpath.models import Model
+        >>> from genpath_discrete import Categorical, MaskedPath
+        >>> path = MaskedPath(Categorical(3, (4,)))  # and a network that knows nothing
+        >>> model = Model(lambda t, x: torch.zeros(*x.shape, 3), path, path.base(), "logits")
+        >>> x1, rng = torch.zeros(2, 4, dtype=torch.long), torch.Generator().manual_seed(0)
+        >>> ELBO(draws=2)(model, x1, rng).value  # −4 log 3
+        tensor([-4.3944, -4.3944])
     """
 
     draws: int = 16
