@@ -179,7 +179,16 @@ def _check_sizes(width: int, heads: int, positions: str, window: int) -> None:
 
 
 def transformer(space: Any, prediction: Prediction, **options: Any) -> Transformer:
-    """The component ``network.discrete.transformer``: one column of logits per real letter."""
+    """The component ``network.discrete.transformer``: one column of logits per real letter.
+
+    Example:
+        >>> from genpath_discrete import MaskedPath
+        >>> path = MaskedPath(Categorical(5, (7,)))
+        >>> logits = path.predictions["logits"]
+        >>> network = transformer(path.space, logits, width=8, depth=1, heads=2)
+        >>> network(torch.zeros(3), torch.full((3, 7), path.mask_id)).shape
+        torch.Size([3, 7, 5])
+    """
     letters = _letters(space, "network.discrete.transformer")
     if tuple(prediction.output_shape) != (*letters.event_shape, letters.letters):
         raise DomainError(
