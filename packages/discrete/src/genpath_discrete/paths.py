@@ -159,6 +159,13 @@ class MixturePath:
         schedule: κ.
         noise: the law of fresh letters in the noising kernel; uniform letters when None. It is the
             law of x0, independent of x1, for which the noising process is Markov.
+
+    Example:
+        >>> path, rng = MixturePath(Categorical(3, (4,))), torch.Generator().manual_seed(0)
+        >>> x0, x1 = torch.zeros(2, 4, dtype=torch.long), torch.full((2, 4), 2)
+        >>> path.draw(torch.tensor([0.0, 1.0]), x0, x1, rng).state
+        tensor([[0, 0, 0, 0],
+                [2, 2, 2, 2]])
     """
 
     letters: Categorical
