@@ -31,7 +31,12 @@ NAMES = ("unigram", "bigram", "trigram")
 
 
 def to_text(rows: Tensor, alphabet: Sequence[str]) -> list[str]:
-    """Each row of letters as a string; a mask, if any is left, prints as ▯."""
+    """Each row of letters ``(count, length)`` as a string; a mask that is left prints as ▯.
+
+    Example:
+        >>> to_text(torch.tensor([[1, 0, 2], [0, 0, 1]]), "ab")
+        ['ba▯', 'aab']
+    """
     letters = [*alphabet, "▯"]
     return ["".join(letters[i] for i in row) for row in rows.tolist()]
 
