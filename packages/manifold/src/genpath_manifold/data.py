@@ -30,7 +30,12 @@ def from_degrees(latitude: Tensor, longitude: Tensor) -> Tensor:
 
 
 def to_degrees(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Latitude in [−90, 90] and longitude in [−180, 180] of unit vectors ``(count, 3)``."""
+    """Latitude in [−90, 90] and longitude in [−180, 180] of unit vectors ``(count, 3)``.
+
+    Example:
+        >>> to_degrees(torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+        (tensor([ 0., 90.]), tensor([90.,  0.]))
+    """
     latitude = torch.atan2(x[:, 2], torch.hypot(x[:, 0], x[:, 1]))
     return torch.rad2deg(latitude), torch.rad2deg(torch.atan2(x[:, 1], x[:, 0]))
 
