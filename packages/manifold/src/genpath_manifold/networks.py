@@ -46,6 +46,12 @@ class SphereMLP(nn.Module):
 
     Raises:
         DomainError: ``lowest`` exceeds ``highest``.
+
+    Example:
+        >>> network = SphereMLP(ambient=3, width=8, depth=1, features=4)
+        >>> network(torch.rand(2), torch.eye(3)[:2])
+        tensor([[0., 0., 0.],
+                [0., 0., 0.]], grad_fn=<AddmmBackward0>)
     """
 
     waves: Tensor
