@@ -48,7 +48,14 @@ def choose_kappa(
 ) -> float:
     """The concentration of a kernel density with the best validation likelihood.
 
-    A log grid; then ``rounds`` times the two midpoints beside the best point so far.
+    A log grid; then ``rounds`` times the two midpoints beside the best point so far. Points are
+    unit vectors ``(count, 3)``.
+
+    Example:
+        >>> train = torch.tensor([[0.0, 0.0, 1.0]])
+        >>> held = torch.tensor([[0.0199**0.5, 0.0, 0.99]])  # 1 − ⟨x, y⟩ = 0.01: κ is its inverse
+        >>> round(choose_kappa(train, held))
+        100
     """
     grid = torch.linspace(math.log(lowest), math.log(highest), points, dtype=torch.float64)
     step, new, scores = float(grid[1] - grid[0]), grid.tolist(), dict[float, float]()
@@ -63,8 +70,16 @@ def choose_kappa(
 def kernel_log_densities(train: Tensor, rows: Tensor, kappas: Sequence[float]) -> Tensor:
     """Log-densities of kernel laws at rows, for several κ: ``(len(kappas), rows)``, float64.
 
+    Points are unit vectors: ``train`` ``(count, 3)``, ``rows`` ``(rows, 3)``.
+
     `VonMisesFisherMixture` for several κ in one pass: κ(⟨x_i, x⟩ − 1) is rounded to float32 as a
     product, which keeps its relative accuracy.
+
+    Example:
+        >>> pole = torch.tensor([[0.0, 0.0, 1.0]])
+        >>> kernel_log_densities(pole, pole, [10.0, 100.0])  # log(κ/2π) at the centre
+        tensor([[0.4647],
+                [2.7673]], dtype=torch.float64)
     """
     means, pieces = unit(train).T, list[Tensor]()
     for piece in rows.split(max(1, 500_000 // len(train))):
@@ -82,7 +97,13 @@ def mixed_bandwidths(train: Tensor, validation: Tensor, rows: Tensor) -> Tensor:
     """Log-density at rows of Σ_j w_j q_{κ_j} + w_0/4π: kernels of many bandwidths, ``(rows,)``.
 
     The weights maximise the likelihood of the validation points (expectation–maximisation from
-    equal weights, which the likelihood, concave in them, cannot trap).
+    equal weights, which the likelihood, concave in them, cannot trap). Points are unit vectors
+    ``(count, 3)``.
+
+    Example:
+        >>> pole = torch.tensor([[0.0, 0.0, 1.0]])
+        >>> mixed_bandwidths(pole, -pole, -pole)  # the uniform law wins: −log 4π
+        tensor([-2.5310], dtype=torch.float64)
     """
 
     def parts(points: Tensor) -> Tensor:
