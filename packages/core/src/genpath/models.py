@@ -47,7 +47,16 @@ class Dynamics(Protocol):
 
 @dataclass(frozen=True)
 class ODE:
-    """The probability flow ẋ = u(t, x): the component ``dynamics.ode``."""
+    """The probability flow ẋ = u(t, x): the component ``dynamics.ode``.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from genpath.spaces import Euclidean
+        >>> path = SimpleNamespace(space=Euclidean(2), rules=())
+        >>> gen = ODE().generator(path, "velocity", lambda t, x: 2 * x)
+        >>> gen(0.5, torch.ones(1, 2)).velocity
+        tensor([[2., 2.]])
+    """
 
     def generator(self, path: ProbabilityPath, prediction: str, field: Field) -> MarkovGenerator:
         velocity = converted(path.rules, prediction, field, "velocity")
@@ -66,6 +75,17 @@ class SDE:
 
     Raises:
         DomainError: ε is negative.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from genpath.predictions import Rule
+        >>> from genpath.spaces import Euclidean
+        >>> still = Rule("velocity", ("score",), lambda t, x, score: 0 * score)
+        >>> path = SimpleNamespace(space=Euclidean(1), rules=(still,))
+        >>> gen = SDE(eps=0.5).generator(path, "score", lambda t, x: -x)
+        >>> parts = gen(0.0, torch.tensor([[2.0]]))  # dX = −½ X dt + dW, which keeps N(0, 1)
+        >>> parts.velocity, parts.diffusion.sigma
+        (tensor([[-1.]]), 1.0)
     """
 
     eps: float = 1.0
@@ -91,7 +111,19 @@ class SDE:
 
 @dataclass(frozen=True)
 class Jump:
-    """The marginal jump part of a path of letters, from logits: ``dynamics.jumps``."""
+    """The marginal jump part of a path of letters, from logits: ``dynamics.jumps``.
+
+    States are ``(batch, *sites)``, logits ``(batch, *sites, letters)``.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from genpath.jumps import RateJumps
+        >>> rates = lambda t, x, logits: RateJumps(logits.softmax(-1), x)
+        >>> path = SimpleNamespace(space=None, rules=(), jumps=rates)
+        >>> gen = Jump().generator(path, "logits", lambda t, x: torch.zeros(*x.shape, 4))
+        >>> gen(0.5, torch.tensor([0, 2])).jumps.intensity()
+        tensor([0.7500, 0.7500])
+    """
 
     def generator(self, path: ProbabilityPath, prediction: str, field: Field) -> MarkovGenerator:
         part = getattr(path, "jumps", None)
@@ -130,6 +162,17 @@ def factorwise(
 
     Raises:
         CapabilityError: a factor has no dynamics or prediction, or one that does not lead there.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from genpath.spaces import Euclidean
+        >>> line = SimpleNamespace(space=Euclidean(), rules=())
+        >>> path, names = ProductPath({"x": line, "y": line}), ("x", "y")
+        >>> turn = lambda times, state: {"x": state["y"], "y": -state["x"]}
+        >>> odes, predict = dict.fromkeys(names, ODE()), dict.fromkeys(names, "velocity")
+        >>> gen = factorwise(path, odes, predict, turn)
+        >>> gen(0.0, {"x": torch.tensor([1.0]), "y": torch.tensor([2.0])}).velocity
+        {'x': tensor([2.]), 'y': tensor([-1.])}
     """
     missing = [n for n in path.paths if n not in dynamics or n not in predict]
     if missing:
@@ -168,6 +211,16 @@ class Model:
 
     Raises:
         CapabilityError: the path has no such prediction.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from genpath import Empirical, Euclidean, RungeKutta
+        >>> velocity = {"velocity": Prediction("velocity", (1,), True, "u(t, x)")}
+        >>> path = SimpleNamespace(space=Euclidean(1), rules=(), predictions=velocity)
+        >>> model = Model(lambda t, x: 3 + 0 * x, path, base=Empirical(torch.zeros(1, 1)))
+        >>> model.sample(2, ODE(), RungeKutta(), TimeGrid.uniform(4), torch.Generator())
+        tensor([[3.],
+                [3.]])
     """
 
     network: nn.Module | Field
