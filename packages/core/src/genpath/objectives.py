@@ -42,7 +42,18 @@ class Objective(Protocol):
 
 
 def squared(model: Model, state: Any, target: Any, prediction: Any) -> Tensor:
-    """½‖target − prediction‖² in the metric at the state (flat where the target is no tangent)."""
+    """½‖target − prediction‖² in the metric at the state (flat where the target is no tangent).
+
+    Target and prediction have the state's form, ``(batch, *event)``; the values are ``(batch,)``.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from genpath import Euclidean, Prediction
+        >>> velocity = Prediction("velocity", (2,), True, "u(t, x)")
+        >>> model = SimpleNamespace(path=SimpleNamespace(space=Euclidean(2)), prediction=velocity)
+        >>> squared(model, torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
+        tensor([12.5000])
+    """
     difference = map_state(torch.sub, target, prediction)
     space = model.path.space
     if model.prediction.tangent and isinstance(space, SmoothSpace):
@@ -51,13 +62,29 @@ def squared(model: Model, state: Any, target: Any, prediction: Any) -> Tensor:
 
 
 def poisson(model: Model, state: Any, target: Tensor, prediction: Tensor) -> Tensor:
-    """Σ a log(a/b) − a + b with 0 log 0 = 0; the prediction is log b."""
+    """Σ a log(a/b) − a + b with 0 log 0 = 0; the prediction is log b.
+
+    Target and prediction are ``(batch, *event)``; the values, summed over the event, ``(batch,)``.
+
+    Example:
+        >>> target, log_rate = torch.tensor([[0.0], [1.0]]), torch.zeros(2, 1)
+        >>> poisson(None, None, target, log_rate)  # b = 1: least where a = b
+        tensor([1., 0.])
+    """
     value = torch.special.xlogy(target, target) - target * prediction - target + prediction.exp()
     return flat_event(value).sum(1)
 
 
 def cross_entropy(model: Model, state: Any, target: Tensor, prediction: Tensor) -> Tensor:
-    """−log softmax(prediction)[target], summed over sites; the target is an index per site."""
+    """−log softmax(prediction)[target], summed over sites; the target is an index per site.
+
+    Target ``(batch, *sites)``, prediction ``(batch, *sites, letters)``; the values ``(batch,)``.
+
+    Example:
+        >>> target, logits = torch.tensor([[0, 3, 1]]), torch.zeros(1, 3, 4)
+        >>> cross_entropy(None, None, target, logits)  # 3 sites, 4 letters: 3 log 4
+        tensor([4.1589])
+    """
     letters = prediction.shape[-1]
     value = functional.cross_entropy(
         prediction.reshape(-1, letters), target.reshape(-1), reduction="none"
@@ -81,6 +108,21 @@ class Regression:
 
     With ``squared`` and prediction "velocity" this is flow matching (Lipman et al. 2022,
     arXiv 2210.02747, eq. 9, with the ½ of this library).
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from genpath import Euclidean, Gaussian, Prediction
+        >>> from genpath.paths import Draw
+        >>> path = SimpleNamespace(
+        ...     space=Euclidean(1),
+        ...     predictions={"velocity": Prediction("velocity", (1,), True, "x1 − x0")},
+        ...     draw=lambda t, x0, x1, rng: Draw(t, x0 + t[:, None] * (x1 - x0), x0, x1),
+        ...     target=lambda name, draw: draw.x1 - draw.x0,
+        ... )
+        >>> model = Model(lambda t, x: 0 * x, path, base=Gaussian((1,)))
+        >>> pairs = Pairs(torch.zeros(2, 1), torch.tensor([[1.0], [2.0]]))
+        >>> Regression("squared")(model, pairs, torch.tensor([0.1, 0.9]), torch.Generator())
+        tensor([0.5000, 2.0000])
     """
 
     divergence: str = "squared"
