@@ -37,9 +37,15 @@ class Draw:
 
     Args:
         t: times ``(batch,)`` (a dict of them on a product path with independent clocks).
-        state: x_t, with the facts of x1.
-        x0, x1: the endpoints.
+        state: x_t, with the facts of x1; ``(batch, *event)`` or a dict of such leaves.
+        x0, x1: the endpoints, of the same form.
         latent: the noise z of the path, where it has one.
+
+    Example:
+        >>> t, x0, x1 = torch.tensor([0.25]), torch.zeros(1, 2), torch.ones(1, 2)
+        >>> draw = Draw(t, x0 + t[:, None] * (x1 - x0), x0, x1)
+        >>> draw.state
+        tensor([[0.2500, 0.2500]])
     """
 
     t: Any
@@ -104,6 +110,15 @@ class ProductPath:
             where left out.
 
     Predictions are named ``leaf.name``, e.g. ``positions.velocity``.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> line = SimpleNamespace(draw=lambda t, x0, x1, rng: Draw(t, x0 + t * (x1 - x0), x0, x1))
+        >>> path = ProductPath({"x": line, "y": line}, clocks={"y": Scalar(lambda s: s * s)})
+        >>> x0 = {"x": torch.zeros(1), "y": torch.zeros(1)}
+        >>> x1 = {"x": torch.ones(1), "y": torch.ones(1)}
+        >>> path.draw(torch.tensor([0.5]), x0, x1, torch.Generator()).state
+        {'x': tensor([0.5000]), 'y': tensor([0.2500])}
     """
 
     paths: Mapping[str, ProbabilityPath]
