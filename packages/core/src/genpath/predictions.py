@@ -35,6 +35,11 @@ class Prediction:
         output_shape: the shape of the network's output for one row.
         tangent: whether it is a tangent at the state, so that it is projected onto tangents.
         meaning: what it is, as a formula.
+
+    Example:
+        >>> denoiser = Prediction("denoiser", (3,), tangent=False, meaning="E[x1 | x_t]")
+        >>> torch.zeros(8, *denoiser.output_shape).shape  # what a network returns for 8 rows
+        torch.Size([8, 3])
     """
 
     name: str
@@ -51,6 +56,11 @@ class Rule:
         gives: name of the result.
         needs: names of the arguments.
         formula: ``formula(t, x, *arguments) -> result``.
+
+    Example:
+        >>> rule = Rule("velocity", ("denoiser",), lambda t, x, d: (d - x) / (1 - t)[:, None])
+        >>> rule.formula(torch.tensor([0.5]), torch.zeros(1, 2), torch.ones(1, 2))
+        tensor([[2., 2.]])
     """
 
     gives: str
@@ -95,6 +105,13 @@ def convert(rules: Sequence[Rule], given: Mapping[str, Any], want: str, t: Tenso
 
     Raises:
         CapabilityError: the given quantities do not suffice.
+
+    Example:
+        >>> velocity = Rule("velocity", ("denoiser",), lambda t, x, d: (d - x) / (1 - t)[:, None])
+        >>> base = Rule("x0", ("velocity",), lambda t, x, u: x - t[:, None] * u)
+        >>> t, x, given = torch.tensor([0.5]), torch.zeros(1, 2), {"denoiser": torch.ones(1, 2)}
+        >>> convert([velocity, base], given, "x0", t, x)  # denoiser → velocity → x0
+        tensor([[-1., -1.]])
     """
     values = dict(given)
     for rule in plan(rules, list(given), want):
@@ -103,7 +120,14 @@ def convert(rules: Sequence[Rule], given: Mapping[str, Any], want: str, t: Tenso
 
 
 def converted(rules: Sequence[Rule], source: str, field: Field, want: str) -> Field:
-    """A field for ``want`` from a field that predicts ``source``; the chain is fixed once."""
+    """A field for ``want`` from a field that predicts ``source``; the chain is fixed once.
+
+    Example:
+        >>> rule = Rule("velocity", ("denoiser",), lambda t, x, d: (d - x) / (1 - t)[:, None])
+        >>> velocity = converted([rule], "denoiser", lambda t, x: torch.ones_like(x), "velocity")
+        >>> velocity(torch.tensor([0.5]), torch.zeros(1, 2))
+        tensor([[2., 2.]])
+    """
     steps = plan(rules, [source], want)
 
     def result(t: Tensor, x: State) -> Any:
@@ -131,6 +155,12 @@ def classifier_free(
 
     Returns:
         A map from a field to the guided field.
+
+    Example:
+        >>> field = lambda t, state: state["x"] + state["label"]
+        >>> guided = classifier_free(weight=0.5, null_label=0)(field)
+        >>> guided(torch.zeros(1), {"x": torch.tensor([10.0]), "label": torch.tensor([2])})
+        tensor([13.])
     """
 
     def guide(field: Field) -> Field:
