@@ -75,6 +75,14 @@ def reverse(
     Raises:
         CapabilityError: a potential (a weighted law has no reversal of this form), a missing
             density, or a noise that depends on the state on a curved space.
+
+    Example:
+        >>> from genpath.noises import ScalarNoise
+        >>> noise, has = ScalarNoise(1.0), {"velocity", "diffusion"}
+        >>> gen = MarkovGenerator(Euclidean(1), lambda t, x: Parts(-x, noise), has)
+        >>> back = reverse(gen, score=lambda t, x: -2 * x)  # stationary in N(0, 1/2): reversible
+        >>> back(0.0, torch.tensor([[3.0]])).velocity
+        tensor([[-3.]])
     """
     if "potential" in gen.has:
         raise CapabilityError("reverse", "a weighted law is not the law of a Markov process.")
@@ -150,8 +158,17 @@ def _reversed_jumps(gen: MarkovGenerator, t: Tensor, x: Any, log_density: TimeDe
 def log_transition(gen: MarkovGenerator, t: float, t_next: float, x: Tensor, y: Tensor) -> Tensor:
     """log of the law of one `Euler` step from ``x`` to ``y``: a density on R^d, a mass on letters.
 
+    Points are ``(batch, *event)``; the result is ``(batch,)``.
+
     Raises:
         CapabilityError: a generator without noise or jumps, or with both, or on another space.
+
+    Example:
+        >>> from genpath.noises import ScalarNoise
+        >>> parts = Parts(diffusion=ScalarNoise(1.0))
+        >>> brown = MarkovGenerator(Euclidean(1), lambda t, x: parts, {"diffusion"})
+        >>> log_transition(brown, 0.0, 0.25, torch.zeros(1, 1), torch.zeros(1, 1))  # N(0, 1/4) at 0
+        tensor([-0.2258])
     """
     h, parts = t_next - t, gen.evaluate(row_times(t, x), x)
     noisy = gen.has <= {"velocity", "diffusion"} and parts.diffusion is not None
@@ -203,6 +220,15 @@ def path_log_ratio(
 
     Raises:
         CapabilityError: see `log_transition`. Unequal diffusions give large ratios, as they must.
+
+    Example:
+        >>> from genpath.noises import ScalarNoise
+        >>> line, noise, both = Euclidean(1), ScalarNoise(1.0), {"velocity", "diffusion"}
+        >>> brown = MarkovGenerator(line, lambda t, x: Parts(diffusion=noise), {"diffusion"})
+        >>> drift = MarkovGenerator(line, lambda t, x: Parts(1 + 0 * x, noise), both)
+        >>> states = [torch.zeros(1, 1), torch.ones(1, 1), torch.full((1, 1), 2.0)]
+        >>> path_log_ratio(drift, brown, [0.0, 0.5, 1.0], states)  # Girsanov: x_1 − 1/2
+        tensor([1.5000], dtype=torch.float64)
     """
     total = torch.zeros(states[0].shape[0], dtype=torch.float64, device=states[0].device)
     steps = zip(itertools.pairwise(times), itertools.pairwise(states), strict=True)
