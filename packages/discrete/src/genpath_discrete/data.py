@@ -35,6 +35,11 @@ def topics(length: int = 256, block: int = 16, stride: int = 256) -> Dataset:
         length: characters per row.
         block: rows per block; whole blocks go to one split (90 % training, 5 %, 5 %).
         stride: characters between the starts of training rows.
+
+    Example:
+        >>> rows = topics(length=64)
+        >>> rows.train.shape[1], rows.bits_per
+        (64, ('character', 64))
     """
     from pydoc_data.topics import topics as texts
 

@@ -177,10 +177,22 @@ def _letters(space: Space, where: str) -> Categorical:
 
 
 def masked(space: Any) -> Masked:
-    """The component ``law.discrete.masked``: all mask."""
+    """The component ``law.discrete.masked``: all mask.
+
+    Example:
+        >>> from genpath_discrete.spaces import Categorical
+        >>> masked(Categorical(3, (2,), mask=True)).sample(1, torch.Generator())
+        tensor([[3, 3]])
+    """
     return Masked(_letters(space, "law.discrete.masked"))
 
 
 def uniform(space: Any) -> UniformLetters:
-    """The component ``law.discrete.uniform``: independent uniform letters."""
+    """The component ``law.discrete.uniform``: independent uniform letters.
+
+    Example:
+        >>> from genpath_discrete.spaces import Categorical
+        >>> uniform(Categorical(2, (3,))).log_prob(torch.zeros(1, 3, dtype=torch.long))  # −3 log 2
+        tensor([-2.0794])
+    """
     return UniformLetters(_letters(space, "law.discrete.uniform"))

@@ -213,10 +213,23 @@ class MixturePath:
 
 
 def masked(schedule: KeepSchedule, state_space: Any) -> MaskedPath:
-    """The component ``path.discrete.masked``."""
+    """The component ``path.discrete.masked``: on the letters' space, with a mask added.
+
+    Example:
+        >>> from genpath.schedules import linear_keep
+        >>> masked(linear_keep(), Categorical(3, (2,))).predictions["logits"].output_shape
+        (2, 3)
+    """
     return MaskedPath(_letters(state_space, "path.discrete.masked"), schedule)
 
 
 def mixture(schedule: KeepSchedule, state_space: Any) -> MixturePath:
-    """The component ``path.discrete.mixture``."""
+    """The component ``path.discrete.mixture``: base letters that turn into data letters.
+
+    Example:
+        >>> from genpath.schedules import linear_keep
+        >>> path, zeros = mixture(linear_keep(), Categorical(3, (2,))), torch.zeros(1, 2).long()
+        >>> path.draw(torch.ones(1), zeros, zeros + 2, torch.Generator()).state  # t = 1: the data
+        tensor([[2, 2]])
+    """
     return MixturePath(_letters(state_space, "path.discrete.mixture"), schedule)

@@ -54,7 +54,16 @@ EARLY, LATE, ENDS = (0.0,), (1.0,), (0.0, 1.0)
 
 @dataclass(frozen=True)
 class TimedRule(Rule):
-    """A rule with the times at which it is infinite."""
+    """A rule with the times at which it is infinite.
+
+    Args:
+        singular: those times; `LinearPath.convert` refuses them.
+
+    Example:
+        >>> rules = LinearPath(Euclidean(1)).rules
+        >>> [(rule.needs, rule.gives) for rule in rules if 0.0 in rule.singular]  # u = (x − B)/t
+        [(('base_denoiser',), 'velocity')]
+    """
 
     singular: tuple[float, ...] = ()
 

@@ -48,6 +48,11 @@ def airports() -> Dataset:
 
     Raises:
         CapabilityError: the package airportsdata is not installed.
+
+    Example:
+        >>> rows = airports()
+        >>> rows.test.shape[1], bool(rows.space.contains(rows.test).all())
+        (3, True)
     """
     try:
         module = import_module("airportsdata")

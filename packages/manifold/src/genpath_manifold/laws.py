@@ -70,6 +70,10 @@ def uniform(space: Space) -> UniformSphere:
 
     Raises:
         CapabilityError: the space is not a sphere.
+
+    Example:
+        >>> uniform(Sphere(2)).log_prob(torch.tensor([[0.0, 0.0, 1.0]]))  # −log 4π
+        tensor([-2.5310])
     """
     return UniformSphere(_sphere(space, "law.manifold.uniform"))
 
@@ -182,6 +186,11 @@ def von_mises_fisher(mean: Sequence[float], kappa: float) -> VonMisesFisher:
 
     Raises:
         DomainError: the mean is not three numbers, not all zero.
+
+    Example:
+        >>> law = von_mises_fisher([0.0, 0.0, 2.0], kappa=1e4)
+        >>> bool((law.sample(5, torch.Generator().manual_seed(0))[:, 2] > 0.99).all())
+        True
     """
     vector = torch.tensor(list(mean), dtype=torch.float64)
     if vector.shape != (3,) or not float(vector.norm()) > 0:

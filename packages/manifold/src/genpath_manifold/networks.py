@@ -109,6 +109,13 @@ def sphere_mlp(space: Space, prediction: Prediction, path: Any, **options: Any) 
 
     Raises:
         CapabilityError: states or predictions are not vectors of one length.
+
+    Example:
+        >>> from genpath_manifold import GeodesicPath, Sphere
+        >>> path = GeodesicPath(Sphere(2))
+        >>> network = sphere_mlp(path.space, path.predictions["velocity"], path, width=8, depth=1)
+        >>> network(torch.rand(4), torch.rand(4, 3)).shape
+        torch.Size([4, 3])
     """
     shape = space.event_shape
     if not (isinstance(shape, tuple) and len(shape) == 1 and prediction.output_shape == shape):
