@@ -28,7 +28,13 @@ from genpath_manifold import (
     late,
 )
 from genpath_manifold.data import from_degrees, to_degrees
-from genpath_manifold.evaluations import Mass, choose_kappa, kernel_log_densities
+from genpath_manifold.evaluations import (
+    BANDWIDTHS,
+    Mass,
+    choose_kappa,
+    kernel_log_densities,
+    mixed_bandwidths,
+)
 
 torch.set_num_threads(1)
 F64 = torch.float64
@@ -664,3 +670,17 @@ class TestMeasures:
         assert change(network, 0.0) < 0.1 < change(network, 1.0)
         network.damping = 0.0
         assert change(network, 0.0) > 0.1
+
+
+def test_the_weights_of_many_bandwidths_are_optimal():
+    """At the best weights E[q_j/mixture] ≤ 1 over validation for every part (Kuhn–Tucker)."""
+    sphere, centres = Sphere(2), points(2, 20).repeat(20, 1)
+    near = sphere.step(centres, 0.05 * sphere.tangent_noise(centres, seeded(3)))
+    train, rows = near[:250], torch.cat([near[250:], points(2, 80, seed=4)])
+    mixture = mixed_bandwidths(train, rows, rows)
+    parts = kernel_log_densities(train, rows, BANDWIDTHS)
+    parts = torch.cat([parts, UniformSphere(Sphere(2)).log_prob(rows).double()[None]])
+    assert float((parts - mixture).exp().mean(1).max()) < 1.01
+    equal = torch.logsumexp(parts, 0) - math.log(len(parts))
+    assert float((parts - equal).exp().mean(1).max()) > 1.2  # equal weights are not optimal
+    assert float(mixture.mean()) > float(parts.mean(1).max()) + 0.1

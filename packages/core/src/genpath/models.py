@@ -96,7 +96,8 @@ class SDE:
 
     def generator(self, path: ProbabilityPath, prediction: str, field: Field) -> MarkovGenerator:
         rules, eps = path.rules, self.eps
-        plan(rules, [prediction], "velocity"), plan(rules, [prediction], "score")
+        for needed in ("velocity", "score"):  # refuses now, not at the first step
+            plan(rules, [prediction], needed)
 
         def evaluate(t: Tensor, x: Any) -> Parts:
             given = {prediction: field(t, x)}
