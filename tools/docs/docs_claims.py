@@ -1,0 +1,156 @@
+"""Claims pages: what `genpath verify --json` wrote, as Markdown.
+
+One section per claim: the statement, its formula, what was measured against which reference, and
+the negative controls, which are slightly broken components that the same check must reject.
+"""
+
+import json
+import re
+from html import escape
+
+MARKER = re.compile(r"^<!-- claims of ([\w-]+) -->$", re.MULTILINE)
+COMMAND = "genpath verify --fast --json build/claims.json"
+OWED = {
+    "existence": "the path exists",
+    "density": "the equation of its density",
+    "reverse": "the reverse, or the score",
+    "minimiser": "the minimiser of the objective",
+    "control": "what the approximation error controls",
+}
+
+
+def with_claims(markdown, path):
+    """The page with each line ``<!-- claims of PLUGIN -->`` replaced."""
+    if not MARKER.search(markdown):
+        return markdown
+    return MARKER.sub(lambda found: section(found[1], path), markdown)
+
+
+def section(plugin, path):
+    """All claims of one plugin, or how to have them measured."""
+    if not path.exists():
+        return (
+            '!!! note "Not measured in this build"\n\n'
+            f"    The claims appear here after `{COMMAND}`, which `hatch run docs` runs by itself."
+        )
+    report = json.loads(path.read_text("utf-8"))
+    claims = [claim for claim in report["claims"] if claim["plugin"] == plugin]
+    if not claims:
+        return "This package has no claims yet."
+    lines = [introduction(report, claims), "", contents(claims), ""]
+    for claim in claims:
+        lines += ["", *one(claim)]
+    return "\n".join(lines)
+
+
+def introduction(report, claims):
+    controls = sum(len(claim["controls"]) for claim in claims)
+    failed = sum(not claim["passed"] for claim in claims)
+    outcome = "all hold" if not failed else f"{failed} of them failed"
+    return (
+        f"{len(claims)} claims with {controls} negative controls: {outcome}. Measured on "
+        f"{report['date'][:10]} by `{COMMAND}`, with genpath {report['genpath']}, torch "
+        f"{report['torch']}, seed {report['seed']}, in "
+        f"{sum(claim['seconds'] for claim in claims):.0f} s. What the columns mean is said in "
+        "Concepts, under *Claims*."
+    )
+
+
+def contents(claims):
+    rows = ["| claim | about | worst use of its tolerance | controls |", "|---|---|---|---|"]
+    for claim in claims:
+        about = ", ".join(f"`{name}`" for name in claim["subject"]) or cell(claim["construction"])
+        worst = max((item["excess"] for item in claim["evidence"]), default=0.0)
+        rejected = sum(control["rejected"] for control in claim["controls"])
+        link = f"[{short(claim)}](#{anchor(claim)})"
+        rows.append(
+            f"| {link} | {about} | {percent(worst)} | {rejected}/{len(claim['controls'])} |"
+        )
+    return "\n".join(rows)
+
+
+def one(claim):
+    """The section of one claim."""
+    state = "holds" if claim["passed"] else "failed"
+    badge = f'<span class="claim-state{"" if claim["passed"] else " failed"}">{state}</span>'
+    yield f"## {short(claim)} {{ #{anchor(claim)} }}"
+    yield ""
+    yield f"{badge} {claim['statement']}"
+    yield ""
+    if claim["formula"]:
+        yield from ["$$", claim["formula"].strip().strip("$"), "$$", ""]
+    yield facts(claim)
+    yield ""
+    yield from evidence(claim)
+    if claim["controls"]:
+        yield from ["", *controls(claim)]
+    if claim.get("detects"):
+        found = claim["detects"]
+        yield from [
+            "",
+            f"Smallest fault that is detected: {found['fault']}, {number(found['size'])}.",
+        ]
+
+
+def facts(claim):
+    parts = [f"`{claim['name']}`"]
+    if claim["subject"]:
+        parts.append("about " + ", ".join(f"`{name}`" for name in claim["subject"]))
+    if claim["construction"]:
+        owed = OWED.get(claim["owes"])
+        parts.append(claim["construction"] + (f": {owed}" if owed else ""))
+    if claim["entries"]:
+        parts.append("ledger " + ", ".join(claim["entries"]))
+    return " · ".join(parts)
+
+
+def evidence(claim):
+    yield "| measured | estimate | reference | allowed | used | because |"
+    yield "|---|---|---|---|---|---|"
+    for item in claim["evidence"]:
+        if item["z"] is not None and item["bound"] is not None:
+            allowed = f"\\|z\\| = {abs(item['z']):.2f} ≤ {item['bound']:.2f}"
+        else:
+            allowed = f"± {number(item['tolerance'])}"
+        because = item["because"] + (f"; n = {item['samples']:,}" if item["samples"] else "")
+        yield (
+            f"| {cell(item['what'])}{'' if item['passed'] else ' **failed**'} "
+            f"| {number(item['estimate'])} | {number(item['reference'])} | {allowed} "
+            f"| {percent(item['excess'])} | {cell(because)} |"
+        )
+
+
+def controls(claim):
+    yield "| broken on purpose | outcome |"
+    yield "|---|---|"
+    for control in claim["controls"]:
+        outcome = "rejected" if control["rejected"] else "**not rejected**"
+        margin = times(control["excess"])
+        yield f"| {cell(control['name'])} | {outcome}, at {margin} the tolerance |"
+
+
+def short(claim):
+    return claim["name"].partition(".")[2].replace("-", " ") or claim["name"]
+
+
+def anchor(claim):
+    return re.sub(r"[^\w-]+", "-", claim["name"])
+
+
+def cell(text):
+    """Text that cannot end a table cell or begin a tag."""
+    return escape(str(text), quote=False).replace("|", "\\|").replace("\n", " ")
+
+
+def number(value):
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, (int, float)) else cell(value)
+
+
+def percent(excess):
+    return f"{100 * excess:.0f} %" if excess is not None else "–"
+
+
+def times(excess):
+    return "∞ ×" if excess is None or excess == float("inf") else f"{excess:.3g} ×"

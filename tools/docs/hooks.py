@@ -1,0 +1,99 @@
+"""MkDocs hooks: the pages of every package in one site, and each package's pages as their own site.
+
+In the root's mkdocs.yml the nav entry ``packages/*`` stands for all packages. Each becomes a
+section with the nav of its own mkdocs.yml, and the files of its docs folder appear under
+``packages/NAME/``. In a package's own build the shared files of ``docs/assets`` are added instead.
+Either way a line ``<!-- claims of PLUGIN -->`` becomes the claims that `genpath verify` wrote.
+"""
+
+import sys
+from pathlib import Path
+
+import yaml
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+CLAIMS = ROOT / "build" / "claims.json"
+EVERY_PACKAGE = "packages/*"
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads an mkdocs.yml without acting on its tags."""
+
+
+_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+
+
+def packages(root=ROOT):
+    """The packages that have pages, the core first: folder → its own mkdocs.yml as data."""
+    paths = sorted(root.glob("packages/*/mkdocs.yml"), key=lambda p: (p.parent.name != "core", p))
+    return {path.parent: yaml.load(path.read_text("utf-8"), _Loader) for path in paths}
+
+
+def prefixed(nav, prefix):
+    """A nav with ``prefix`` in front of every path."""
+    if isinstance(nav, str):
+        return f"{prefix}{nav}"
+    if isinstance(nav, dict):
+        return {title: prefixed(below, prefix) for title, below in nav.items()}
+    return [prefixed(entry, prefix) for entry in nav]
+
+
+def expanded(nav):
+    """A nav in which every package stands where ``packages/*`` was."""
+    if isinstance(nav, dict):
+        return {title: expanded(below) for title, below in nav.items()}
+    if not isinstance(nav, list):
+        return nav
+    found = []
+    for entry in nav:
+        if entry == EVERY_PACKAGE:
+            for folder, own in packages().items():
+                found.append({own["site_name"]: prefixed(own["nav"], f"packages/{folder.name}/")})
+        else:
+            found.append(expanded(entry))
+    return found
+
+
+def assembled(config):
+    """Whether this is the build of the whole site."""
+    return Path(config.config_file_path).resolve().parent == ROOT
+
+
+@event_priority(100)
+def on_config(config):
+    """Nav of the packages, and paths that hold from wherever the build was started."""
+    if str(HERE) not in sys.path:  # the code on the pages imports its helpers from here
+        sys.path.insert(0, str(HERE))
+    if assembled(config):
+        config.nav = expanded(config.nav)
+    config.mdx_configs.setdefault("pymdownx.snippets", {})["base_path"] = [str(ROOT)]
+    handlers = config.plugins["mkdocstrings"].config.handlers
+    python = handlers.setdefault("python", {})
+    python["paths"] = [str(path) for path in sorted(ROOT.glob("packages/*/src"))]
+    options = python.setdefault("options", {})
+    options["extensions"] = [str(HERE / "docs_docstrings.py")]
+    return config
+
+
+def on_files(files, config):
+    """The files from outside docs_dir."""
+    if assembled(config):
+        folders = {folder / "docs": f"packages/{folder.name}" for folder in packages()}
+    else:
+        folders = {ROOT / "docs" / "assets": "assets"}
+    for source, prefix in folders.items():
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            uri = f"{prefix}/{path.relative_to(source).as_posix()}"
+            if not uri.endswith("katex/README.md"):
+                files.append(File.generated(config, uri, abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """The claims, where a page asks for them."""
+    from docs_claims import with_claims
+
+    return with_claims(markdown, CLAIMS)
