@@ -27,6 +27,10 @@ class Standing:
     rate: float = option(help="how fast")
     width: int = option(64, help="how wide", minimum=1)
     shape: Slot = slot("schedule", None, help="how it grows")
+
+
+def claims():
+    return ()
 """
 STAGES = [add("stage", name) for name in ("train", "sample", "evaluate", "report")]
 
@@ -35,9 +39,10 @@ STAGES = [add("stage", name) for name in ("train", "sample", "evaluate", "report
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three distributions: a core of stages, a good plugin, a broken one."""
     monkeypatch.delenv("GENPATH_DISABLE_PLUGINS", raising=False)
+    monkeypatch.setenv("GENPATH_STATE", str(tmp_path / "state"))
     name = f"{tmp_path.name}_options".replace("-", "_")
     (tmp_path / f"{name}.py").write_text(OPTIONS)
-    more = f", options='{name}:Standing', needs=('base',), claims=('W1',)"
+    more = f", options='{name}:Standing', needs=('base',), claims='{name}:claims'"
     install(tmp_path, "genpath", "core", plugin(*STAGES))
     install(tmp_path, "genpath-waves", "waves", plugin(add("path", "standing", more=more)))
     install(tmp_path, "bad-dist", "bad", "import no_such_module")
@@ -87,7 +92,7 @@ class TestListing:
     def test_components(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["components"]) == 0
         out = capsys.readouterr().out
-        assert "path: the law of x_t" in out and "  waves.standing  standing" in out
+        assert "path: the law of x_t" in out and "  waves.standing  claimed  standing" in out
         assert main(["components", "law"]) == 0
         assert "none registered" in capsys.readouterr().out
 
@@ -95,7 +100,7 @@ class TestListing:
         assert main(["show", "path", "waves.standing"]) == 0
         out = capsys.readouterr().out
         assert out.startswith("path waves.standing: standing\n")
-        assert "distribution  genpath-waves 1.0" in out and "claims        W1" in out
+        assert "distribution  genpath-waves 1.0" in out and "claims        claimed" in out
         rows = [re.split("  +", line.strip()) for line in out.splitlines()[-3:]]
         assert rows == [
             ["rate", "a number", "required", "how fast"],

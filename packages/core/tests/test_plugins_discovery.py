@@ -12,7 +12,8 @@ from genpath.plugins import PluginRecord, Registry, discover
 
 from .test_plugins_fakes import HEAD, HOOK, add, entry_points, install, plugin, python
 
-GOOD = plugin(add("path", "standing"), add("law", "box", more=", needs=('space',), claims=('T1',)"))
+MORE = ", needs=('space',), claims='waves_box:claims'"
+GOOD = plugin(add("path", "standing"), add("law", "box", more=MORE))
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_components_carry_prefix_distribution_and_version(root: Path) -> None:
     registry = discover(entry_points=entry_points(root))
     found = registry.get("law", "waves.box")
     assert (found.distribution, found.version, found.plugin) == ("genpath-waves", "1.0", "waves")
-    assert (found.needs, found.claims, found.summary) == (("space",), ("T1",), "box")
+    assert (found.needs, found.claims, found.summary) == (("space",), "waves_box:claims", "box")
     assert registry.names("path") == ("waves.standing",)
     assert record(registry, "waves").components == 2
 

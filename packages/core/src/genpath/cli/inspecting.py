@@ -10,10 +10,11 @@ from typing import Any
 from genpath.plugins import KINDS, Component, Registry, discover, using
 from genpath.plugins.words import table
 
-__all__ = ["components", "config", "plugins", "show"]
+__all__ = ["components", "config", "discovered", "plugins", "show"]
 
 
-def _discover(command: Namespace) -> Registry:
+def discovered(command: Namespace) -> Registry:
+    """The registry without the plugins that the command leaves out; remarks go to stderr."""
     registry = discover(without=command.without)
     for note in registry.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -21,22 +22,25 @@ def _discover(command: Namespace) -> Registry:
 
 
 def components(command: Namespace) -> int:
-    """``genpath components [KIND]``."""
-    registry = _discover(command)
+    """``genpath components [KIND]``: with what is claimed of each, and what is verified."""
+    from genpath.testing.records import read_records, standing
+
+    registry, records = discovered(command), read_records()
+    kinds = registry.by_kind()
     if command.kind is not None:
-        found = registry.components(command.kind)
-        print(f"{command.kind}: {KINDS[command.kind]}")
-        print(table([[c.name, c.summary] for c in found], indent="  ") or "  none registered")
-        return 0
-    for kind, of_kind in registry.by_kind().items():
+        kinds = {command.kind: registry.components(command.kind)}
+    for kind, found in kinds.items():
         print(f"{kind}: {KINDS[kind]}")
-        print(table([[c.name, c.summary] for c in of_kind], indent="  "))
+        rows = [[c.name, standing(c, records), c.summary] for c in found]
+        print(table(rows, indent="  ") or "  none registered")
     return 0
 
 
 def show(command: Namespace) -> int:
     """``genpath show KIND NAME``."""
-    registry = _discover(command)
+    from genpath.testing.records import standing
+
+    registry = discovered(command)
     component = registry.get(command.kind, command.name)
     print(f"{component.kind} {component.name}: {component.summary}\n")
     rows = [
@@ -44,7 +48,7 @@ def show(command: Namespace) -> int:
         ["distribution", f"{component.distribution} {component.version}"],
         ["target", component.target],
         ["needs", ", ".join(component.needs) or "nothing"],
-        ["claims", ", ".join(component.claims) or "none"],
+        ["claims", standing(component)],
     ]
     print(table(rows))
     print()
@@ -84,7 +88,7 @@ def config(command: Namespace) -> int:
     """``genpath config CONFIG [key=value ...]``."""
     from genpath.config import load_config
 
-    with using(_discover(command)):
+    with using(discovered(command)):
         found = load_config(command.config, command.overrides)
     print(found.to_yaml(), end="")
     return 0
@@ -92,7 +96,7 @@ def config(command: Namespace) -> int:
 
 def plugins(command: Namespace) -> int:
     """``genpath plugins [--check] [--json]``."""
-    registry = _discover(command)
+    registry = discovered(command)
     faults = registry.check() if command.check else []
     if command.json:
         import json
@@ -102,12 +106,20 @@ def plugins(command: Namespace) -> int:
             data["faults"] = [{"where": fault.where, "reason": fault.reason} for fault in faults]
         print(json.dumps(data, indent=2))
         return 1 if faults else 0
-    rows = [["plugin", "state", "components", "ms", "distribution"]]
+    rows = [["plugin", "state", "components", "claims", "ms", "distribution"]]
     for record in registry.plugins():
         distribution = f"{record.distribution} {record.version}".rstrip()
         milliseconds = f"{1000 * record.seconds:.0f}"
+        claims = _claims(registry, record.prefix)
         rows.append(
-            [record.prefix, record.state, str(record.components), milliseconds, distribution]
+            [
+                record.prefix,
+                record.state,
+                str(record.components),
+                claims,
+                milliseconds,
+                distribution,
+            ]
         )
     print(table(rows))
     for record in registry.plugins():
@@ -121,3 +133,18 @@ def plugins(command: Namespace) -> int:
         for fault in faults:
             print(f"  {fault}")
     return 1 if faults else 0
+
+
+def _claims(registry: Registry, plugin: str) -> str:
+    """How many of a plugin's components have no claim, are claimed, are verified."""
+    from genpath.testing.records import read_records, standing
+
+    records = read_records()
+    found = [standing(c, records) for c in registry.components() if c.plugin == plugin]
+    if not found:
+        return "-"
+    counts = {
+        word: sum(state.startswith(word) for state in found)
+        for word in ("verified", "failed", "claimed", "no claim")
+    }
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)

@@ -50,7 +50,7 @@ def _common() -> _Parser:
 
 def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     """The parser, and that of every command."""
-    from genpath.cli import inspecting, running
+    from genpath.cli import inspecting, running, verifying
 
     common = _common()
     parser = _Parser(
@@ -94,7 +94,28 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     plugins = command("plugins", inspecting.plugins, "list the plugins and what became of them")
     plugins.add_argument("--check", action="store_true", help="import every component as well")
     plugins.add_argument("--json", action="store_true", help="print JSON")
+    _verify(command("verify", verifying.verify, "measure the claims and plant their controls"))
     return parser, made
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        metavar="TARGET",
+        help="a plugin, a component KIND.NAME, a topic, a claim, or an entry of the theory ledger "
+        "(default: everything)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed (default: 0)")
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="repeat under N seeds and count failures"
+    )
+    parser.add_argument("--fast", action="store_true", help="fewer samples")
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+    parser.add_argument("--json", metavar="FILE", help="write the evidence as JSON")
+    parser.add_argument(
+        "--coverage", action="store_true", help="print what of the theory ledger is covered"
+    )
 
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:

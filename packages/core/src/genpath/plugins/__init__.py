@@ -8,7 +8,7 @@ A plugin author reads ``genpath.plugins.hooks``; the rules of discovery are in
 ``genpath.plugins.discovery``.
 """
 
-from genpath.plugins.components import Collector, Component
+from genpath.plugins.components import Collector, Component, Topic
 from genpath.plugins.discovery import discover, registry, using
 from genpath.plugins.hooks import HOOK_VERSION, OLDEST_HOOK_VERSION, hookimpl, hookspec
 from genpath.plugins.kinds import KINDS
@@ -23,6 +23,7 @@ __all__ = [
     "Fault",
     "PluginRecord",
     "Registry",
+    "Topic",
     "discover",
     "hookimpl",
     "hookspec",

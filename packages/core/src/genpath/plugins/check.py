@@ -14,7 +14,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from genpath.errors import ComponentLoadError
-from genpath.plugins.components import Component
+from genpath.plugins.components import Component, Topic
 from genpath.plugins.guard import heavy_imports
 from genpath.plugins.kinds import KINDS
 from genpath.plugins.registry import Fault, Registry
@@ -39,11 +39,16 @@ def check_registry(registry: Registry) -> list[Fault]:
         faults += [
             _fault(component, reason) for reason in _check_target(component, options[component])
         ]
+    sources: list[Component | Topic] = [*registry.topics(), *registry.components()]
+    for source in sources:
+        if source.claims is not None:
+            faults += [_fault(source, reason) for reason in _observed(source.load_claims)[1]]
     return faults
 
 
-def _fault(component: Component, reason: str) -> Fault:
-    return Fault(f"{component.kind} {component.name} ({component.origin})", reason)
+def _fault(source: Component | Topic, reason: str) -> Fault:
+    kind = source.kind if isinstance(source, Component) else "topic"
+    return Fault(f"{kind} {source.name} ({source.origin})", reason)
 
 
 def _observed(action: Callable[[], Any]) -> tuple[Any, list[str]]:

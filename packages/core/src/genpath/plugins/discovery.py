@@ -25,7 +25,7 @@ import pluggy
 
 from genpath.errors import PluginError
 from genpath.plugins import hooks
-from genpath.plugins.components import Collector, Component
+from genpath.plugins.components import Collector
 from genpath.plugins.guard import heavy_imports, torch_guard
 from genpath.plugins.registry import PluginRecord, Registry, State
 from genpath.plugins.words import listed, nearest
@@ -97,7 +97,7 @@ def discover(
     candidates = sorted(map(_Candidate, entry_points), key=lambda c: (c.project, c.prefix))
     off, notes = _disabled(candidates, without)
     records: list[PluginRecord] = []
-    components: list[Component] = []
+    collectors: list[Collector] = []
     owners = _owners([c for c in candidates if not {c.prefix, c.project} & off])
     manager = pluggy.PluginManager("genpath")
     manager.add_hookspecs(hooks)
@@ -109,9 +109,11 @@ def discover(
         else:
             record, found = _read(manager, candidate)
             records.append(record)
-            components += found
+            collectors += [found] if found is not None else []
     records.sort(key=lambda record: (record.prefix != CORE, record.prefix, record.distribution))
-    return Registry(components, records, notes)
+    components = [component for found in collectors for component in found.components]
+    topics = [topic for found in collectors for topic in found.topics]
+    return Registry(components, records, notes, topics)
 
 
 def _disabled(candidates: list[_Candidate], without: Iterable[str]) -> tuple[set[str], list[str]]:
@@ -158,12 +160,12 @@ def _clash(candidate: _Candidate, owners: dict[str, list[_Candidate]]) -> str:
 
 def _read(
     manager: pluggy.PluginManager, candidate: _Candidate
-) -> tuple[PluginRecord, list[Component]]:
-    """Import one plugin and collect its components; any fault ends as a record."""
+) -> tuple[PluginRecord, Collector | None]:
+    """Import one plugin and collect what it brings; any fault ends as a record."""
     before, start = heavy_imports(), perf_counter()
     state: State = "ok"
     reason = trace = ""
-    found: list[Component] = []
+    found: Collector | None = None
     try:
         with torch_guard() as changes:
             found = _collect(manager, candidate)
@@ -174,11 +176,11 @@ def _read(
     except KeyboardInterrupt:
         raise
     except _Refused as refusal:
-        state, reason, found = refusal.state, str(refusal), []
+        state, reason, found = refusal.state, str(refusal), None
     except BaseException as error:  # a plugin may also call sys.exit, or skip a test, at import
         import traceback
 
-        state, found = "failed", []
+        state, found = "failed", None
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         trace = "".join(traceback.format_exception(error))
     seconds = perf_counter() - start
@@ -186,12 +188,16 @@ def _read(
     if state == "ok" and heavy:
         state, reason = "slow", f"listing it imports {listed(heavy, 'and')} ({seconds:.1f} s)"
     record = candidate.record(
-        state, reason, traceback=trace, seconds=round(seconds, 4), components=len(found)
+        state,
+        reason,
+        traceback=trace,
+        seconds=round(seconds, 4),
+        components=0 if found is None else len(found.components),
     )
     return record, found
 
 
-def _collect(manager: pluggy.PluginManager, candidate: _Candidate) -> list[Component]:
+def _collect(manager: pluggy.PluginManager, candidate: _Candidate) -> Collector:
     plugin = candidate.entry_point.load()
     version = _hook_version(plugin, candidate)
     try:
@@ -235,11 +241,11 @@ def _hook_version(plugin: Any, candidate: _Candidate) -> int:
     return version
 
 
-def _call_version_1(caller: pluggy.HookCaller, candidate: _Candidate) -> list[Component]:
+def _call_version_1(caller: pluggy.HookCaller, candidate: _Candidate) -> Collector:
     prefix = "" if candidate.prefix == CORE else candidate.prefix
     collector = Collector(prefix, candidate.prefix, candidate.distribution, candidate.version)
     caller(registry=collector)
-    return collector.components
+    return collector
 
 
 _CALLS: Final = {1: _call_version_1}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from genpath.errors import UnknownComponentError
-from genpath.plugins.components import Component
+from genpath.plugins.components import Component, Topic
 from genpath.plugins.kinds import KINDS
 from genpath.plugins.words import article, listed, nearest, suggestion
 
@@ -74,6 +74,7 @@ class Registry:
         components: the components of the plugins that loaded.
         records: one per plugin found.
         notes: remarks on the search itself, such as a disabled name that no plugin has.
+        topics: those of the plugins that loaded.
 
     Example:
         >>> registry = Registry([Component("law", "waves.box", "collections:Counter")])
@@ -86,11 +87,13 @@ class Registry:
         components: Iterable[Component] = (),
         records: Iterable[PluginRecord] = (),
         notes: Iterable[str] = (),
+        topics: Iterable[Topic] = (),
     ) -> None:
         order = {kind: index for index, kind in enumerate(KINDS)}
         ordered = sorted(components, key=lambda c: (order[c.kind], "." in c.name, c.name))
         self._components = {(component.kind, component.name): component for component in ordered}
         self._records = tuple(records)
+        self._topics = tuple(sorted(topics, key=lambda t: (t.plugin != "core", t.name)))
         self.notes = tuple(notes)
 
     def components(self, kind: str | None = None) -> tuple[Component, ...]:
@@ -149,6 +152,10 @@ class Registry:
     def plugins(self) -> tuple[PluginRecord, ...]:
         """The record of every plugin found: the core first, then by prefix and distribution."""
         return self._records
+
+    def topics(self) -> tuple[Topic, ...]:
+        """What has claims and no name in a config: the core's first, then by name."""
+        return self._topics
 
     def check(self) -> list[Fault]:
         """Resolve every lazy target and options class.
