@@ -1,0 +1,1 @@
+"""Mutation testing of the packages' arithmetic; the command is `tools/mutate.py`."""

@@ -1,0 +1,244 @@
+"""Children: forked processes that run pytest on a tree, with one module's source replaced.
+
+The parent has imported torch and pytest but no module of the packages, so a child starts in
+milliseconds and imports the packages anew. The mutated text is handed to the import system by a
+finder; no file is written.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import settings
+
+
+def preload():
+    """Imports, in the parent, what every child would import."""
+    sys.dont_write_bytecode = False
+    for name in settings.PRELOADED:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    # Reading an installed distribution's list of plugins imports none of them, but a pytest plugin
+    # could: the packages must still be unknown.
+    assert not any(name.split(".")[0].startswith("genpath") for name in sys.modules)
+
+
+def source_folders(tree):
+    return [str(path) for path in sorted(tree.glob("packages/*/src"))]
+
+
+class Replaced(importlib.abc.MetaPathFinder):
+    """Finds one module, and gives it another source than its file's."""
+
+    def __init__(self, tree, file, source):
+        self.path = str(tree / file)
+        parts = list(Path(file).with_suffix("").parts[3:])
+        self.is_package = parts[-1] == "__init__"
+        self.module = ".".join(parts[:-1] if self.is_package else parts)
+        self.source, self.loaded = source, False
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != self.module:
+            return None
+        return importlib.util.spec_from_file_location(
+            fullname,
+            self.path,
+            loader=Loader(fullname, self.path, self),
+            submodule_search_locations=[str(Path(self.path).parent)] if self.is_package else None,
+        )
+
+
+class Loader(importlib.machinery.SourceFileLoader):
+    """Compiles the finder's text; reads and writes no bytecode."""
+
+    def __init__(self, name, path, finder):
+        super().__init__(name, path)
+        self.finder = finder
+
+    def get_code(self, fullname):
+        self.finder.loaded = True
+        return compile(self.finder.source, self.path, "exec", dont_inherit=True)
+
+
+class Chosen:
+    """A pytest plugin: runs the given tests only, in the given order; notes what failed first."""
+
+    def __init__(self, ids, finder=None):
+        self.rank = {name: rank for rank, name in enumerate(ids)}
+        self.finder = finder
+        self.ran, self.failed = 0, []
+
+    def pytest_collection(self, session):
+        if self.finder is not None:  # before pytest's own finders
+            sys.meta_path.remove(self.finder)
+            sys.meta_path.insert(0, self.finder)
+
+    def pytest_collection_modifyitems(self, config, items):
+        if self.rank:
+            items[:] = [item for item in items if item.nodeid in self.rank]
+            items.sort(key=lambda item: self.rank[item.nodeid])
+
+    def pytest_collectreport(self, report):
+        if report.failed:
+            self.failed.append((report.nodeid, crash(report)))
+
+    def pytest_runtest_logreport(self, report):
+        self.ran += report.when == "call"
+        if report.failed:
+            self.failed.append((report.nodeid, crash(report)))
+
+
+def crash(report):
+    """The last line of a failure."""
+    where = getattr(report.longrepr, "reprcrash", None)
+    text = where.message if where is not None else str(report.longrepr)
+    lines = [line for line in text.splitlines() if line.strip()]
+    return (lines[0] if where is not None and lines else lines[-1] if lines else "")[:200]
+
+
+def enter(tree, scratch):
+    """What a child does first: its own folder, its own limits, the tree's packages."""
+    log = os.open(scratch / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    torch = sys.modules.get("torch")
+    if torch is None or torch.version.cuda is None:  # CUDA reserves addresses by the terabyte
+        resource.setrlimit(resource.RLIMIT_AS, (settings.MEMORY, settings.MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.chdir(tree)
+    folders = source_folders(tree)
+    sys.path[:0] = folders
+    os.environ["PYTHONPATH"] = os.pathsep.join(folders)
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(scratch / "hypothesis")
+    os.environ.pop("CI", None)
+    importlib.invalidate_caches()
+    if "hypothesis" in sys.modules:  # the same examples each time, whatever the machine's load
+        from hypothesis import settings as chosen
+
+        chosen.register_profile("mutation", derandomize=True, database=None, deadline=None)
+        chosen.load_profile("mutation")
+
+
+def pytest_arguments(tree, scratch, arguments):
+    ignored = [f"--ignore={tree / path}" for path in settings.IGNORED]
+    quiet = ["-q", "--tb=line", "-p", "no:cacheprovider", "--no-header"]
+    return [*arguments, *ignored, *quiet, f"--rootdir={tree}", f"--basetemp={scratch / 'tmp'}"]
+
+
+def files_of(ids):
+    """The files of some tests, in the order of their first test."""
+    return list(dict.fromkeys(name.split("::")[0] for name in ids))
+
+
+def run_tests(tree, scratch, ids=(), arguments=(), replaced=None, stop=True):
+    """In a child: run tests, and write what happened to `result.json`."""
+    import pytest
+
+    enter(tree, scratch)
+    finder = None
+    if replaced is not None:
+        finder = Replaced(tree, *replaced)
+        sys.meta_path.insert(0, finder)
+    plugin = Chosen(ids, finder)
+    chosen = [*files_of(ids), *arguments, *(["-x"] if stop else [])]
+    code = int(pytest.main(pytest_arguments(tree, scratch, chosen), plugins=[plugin]))
+    result = {
+        "code": code,
+        "ran": plugin.ran,
+        "failed": plugin.failed,
+        "loaded": finder is None or finder.loaded,
+    }
+    (scratch / "result.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+@dataclass
+class Child:
+    """A running child. `poll` gives its result once it has ended or has been stopped."""
+
+    pid: int
+    scratch: Path
+    limit: float
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self):
+        return time.monotonic() - self.started
+
+    def poll(self):
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid:
+            return self._ended(os.waitstatus_to_exitcode(status))
+        if self.seconds > self.limit:
+            self.stop()
+            return {"code": None, "timeout": True, "seconds": self.seconds}
+        return None
+
+    def _ended(self, code):
+        path = self.scratch / "result.json"
+        if path.is_file():
+            result = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            tail = (self.scratch / "log").read_text(errors="replace").splitlines()[-8:]
+            result = {"code": None, "died": code, "log": "\n".join(tail)}
+        result["seconds"] = self.seconds
+        self._clean()
+        return result
+
+    def stop(self):
+        """Ends the child and whatever it has started."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        self._clean()
+
+    def _clean(self):
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def fork(work, tree, limit, **options):
+    """Starts `work(tree, scratch, **options)` in a child in a process group of its own."""
+    scratch = Path(tempfile.mkdtemp(prefix="mutate-")).resolve()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            os.setpgid(0, 0)
+            work(tree, scratch, **options)
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return Child(pid, scratch, limit)
+
+
+def wait(child, tick=None):
+    """The result of one child."""
+    while (result := child.poll()) is None:
+        time.sleep(0.05)
+        if tick is not None:
+            tick()
+    return result
