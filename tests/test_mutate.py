@@ -292,7 +292,6 @@ def mutate(root, *arguments):
 @pytest.fixture(scope="module")
 def tried(toy):
     """Everything in the toy tried once: id → status, by function and mutation."""
-    pytest.importorskip("coverage")
     done = mutate(toy, "--count", "0", "--least", "5")
     assert done.returncode == 1, done.stdout + done.stderr
     return done.stdout
