@@ -23,6 +23,7 @@ from torch.nn import functional
 from .couplings import Pairs
 from .errors import CapabilityError
 from .models import Model
+from .paths import draw_with_target
 from .spaces import SmoothSpace
 from .states import flat_event, map_state
 
@@ -137,9 +138,8 @@ class Regression:
             )
 
     def __call__(self, model: Model, pairs: Pairs, t: Tensor, rng: torch.Generator) -> Tensor:
-        draw = model.path.draw(t, pairs.x0, pairs.x1, rng)
+        draw, target = draw_with_target(model.path, model.predict, t, pairs.x0, pairs.x1, rng)
         prediction = model.field(draw.t, draw.state)
-        target = model.path.target(model.predict, draw)
         return DIVERGENCES[self.divergence](model, draw.state, target, prediction)
 
 

@@ -25,7 +25,7 @@ from .schedules import Scalar
 from .spaces import Product, Space
 from .states import State, row_times
 
-__all__ = ["Draw", "MarkovianPath", "ProbabilityPath", "ProductPath", "Time"]
+__all__ = ["Draw", "MarkovianPath", "ProbabilityPath", "ProductPath", "Time", "draw_with_target"]
 
 Time = Tensor | Mapping[str, Tensor]
 """Times ``(batch,)``; for a product path possibly one tensor per factor."""
@@ -61,7 +61,8 @@ class ProbabilityPath(Protocol):
 
     ``space`` is where x_t lives. ``predictions`` maps the names of what a network can be asked for
     to their `Prediction`; ``rules`` convert between them. On a path of letters, ``jumps(t, state,
-    logits)`` gives the marginal jump part.
+    logits)`` gives the marginal jump part. A path that computes a draw and its target faster
+    together than apart also has ``draw_with_target(name, t, x0, x1, rng)``.
     """
 
     @property
@@ -93,6 +94,33 @@ class MarkovianPath(ProbabilityPath, Protocol):
     def renoise(self, t_from: Tensor, t_to: Tensor, state: State, rng: torch.Generator) -> Any:
         """A draw of x_{t_to} given x_{t_from} = state, t_to ≤ t_from: the noising kernel."""
         ...
+
+
+def draw_with_target(
+    path: ProbabilityPath, name: str, t: Any, x0: Any, x1: Any, rng: torch.Generator
+) -> tuple[Draw, Any]:
+    """A draw and the value that prediction ``name`` is regressed on, in one call.
+
+    By the path's own ``draw_with_target(name, t, x0, x1, rng)`` where it has one, which gives the
+    same draw for the same ``rng``; else by its ``draw`` and then its ``target``.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> line = SimpleNamespace(
+        ...     draw=lambda t, x0, x1, rng: Draw(t, x0 + t * (x1 - x0), x0, x1),
+        ...     target=lambda name, draw: draw.x1 - draw.x0,
+        ... )
+        >>> t, x0, x1 = torch.tensor([0.25]), torch.zeros(1), torch.tensor([2.0])
+        >>> draw, target = draw_with_target(line, "velocity", t, x0, x1, torch.Generator())
+        >>> draw.state, target
+        (tensor([0.5000]), tensor([2.]))
+    """
+    together = getattr(path, "draw_with_target", None)
+    if together is not None:
+        found: tuple[Draw, Any] = together(name, t, x0, x1, rng)
+        return found
+    draw = path.draw(t, x0, x1, rng)
+    return draw, path.target(name, draw)
 
 
 IDENTITY = Scalar(lambda s: s, torch.ones_like)
