@@ -38,6 +38,7 @@ from genpath.schedules import AffineSchedule
 from genpath.spaces import Euclidean, Space
 from genpath.states import describe, per_row, row_times
 
+from .kernels import affine_draw, affine_sum
 from .schedules import linear_schedule
 
 __all__ = ["EDGE", "LinearPath", "TimedRule"]
@@ -184,17 +185,41 @@ class LinearPath:
     # -- draws and targets -------------------------------------------------------------------
 
     def draw(self, t: Tensor | float, x0: Tensor, x1: Tensor, rng: torch.Generator) -> Draw:
-        """x_t for each triple (t, x0, x1); z is drawn only when γ ≠ 0.
+        """x_t for each triple (t, x0, x1), in their dtype; z is drawn only when γ ≠ 0.
 
         Raises:
             ShapeError: x0 and x1 do not pair up, or there is not one time per pair.
         """
         times = self._paired(t, x0, x1, "LinearPath.draw")
-        state, z = self._mean(times, x0, x1), None
-        if self.latent:
-            z = torch.randn(x1.shape, generator=rng, device=x1.device, dtype=x1.dtype)
-            state = state + per_row(self.schedule.gamma(times), z) * z
-        return Draw(times, state, x0, x1, z)
+        z = self._noise(x1, rng)
+        return Draw(times, affine_sum(x0, x1, z, *self._weights(times)), x0, x1, z)
+
+    def draw_with_target(
+        self, name: str, t: Tensor | float, x0: Tensor, x1: Tensor, rng: torch.Generator
+    ) -> tuple[Draw, Tensor]:
+        """`draw` and `target` together: for the velocity, in one pass over x0, x1 and z.
+
+        The draw is that of `draw` for the same ``rng``, bit for bit on a CPU.
+
+        Raises:
+            CapabilityError: the path has no such prediction.
+            ShapeError: x0 and x1 do not pair up, or there is not one time per pair.
+
+        Example:
+            >>> path, rng = LinearPath(Euclidean(2)), torch.Generator()
+            >>> x0, x1 = torch.zeros(1, 2), torch.ones(1, 2)
+            >>> draw, target = path.draw_with_target("velocity", 0.25, x0, x1, rng)
+            >>> draw.state, target
+            (tensor([[0.2500, 0.2500]]), tensor([[1., 1.]]))
+        """
+        if name != "velocity":  # the other targets are inputs, or have a divisor of their own
+            draw = self.draw(t, x0, x1, rng)
+            return draw, self.target(name, draw)
+        times = self._paired(t, x0, x1, "LinearPath.draw_with_target")
+        z = self._noise(x1, rng)
+        weights, rates = self._weights(times), self._rates(times)
+        state, target = affine_draw(x0, x1, z, *weights, *rates)
+        return Draw(times, state, x0, x1, z), target
 
     def target(self, name: str, draw: Draw) -> Tensor:
         """The value that prediction ``name`` is regressed on: x1 − x0 + γ̇ z, x1, x0, z or the
@@ -217,7 +242,7 @@ class LinearPath:
         if name == "noise":
             return z  # type: ignore[no-any-return]
         if name == "velocity":
-            return x1 - x0 if z is None else x1 - x0 + per_row(self._gamma_rate(t), z) * z  # type: ignore[no-any-return]
+            return affine_sum(x0, x1, z, *self._rates(t))
         gamma = self.schedule.gamma
         if self.base == "any":
             return -_over(z, gamma, t, ENDS)
@@ -264,6 +289,21 @@ class LinearPath:
         return _times(ratio, state) + _times(variance.sqrt(), z)
 
     # -- scalars -----------------------------------------------------------------------------
+
+    def _noise(self, like: Tensor, rng: torch.Generator) -> Tensor | None:
+        if not self.latent:
+            return None
+        return torch.randn(like.shape, generator=rng, device=like.device, dtype=like.dtype)
+
+    def _weights(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """α, β and γ."""
+        schedule = self.schedule
+        return schedule.alpha(t), schedule.beta(t), schedule.gamma(t) if self.latent else None
+
+    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """α̇, β̇ and γ̇, the last at the time clipped to [EDGE, 1 − EDGE]."""
+        rate = self._gamma_rate(t) if self.latent else None
+        return self.schedule.alpha.rate(t), self.schedule.beta.rate(t), rate
 
     def _mean(self, t: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
         return _times(self.schedule.alpha(t), x0) + _times(self.schedule.beta(t), x1)
