@@ -139,6 +139,8 @@ def main(arguments=None):
     found = sites.all_sites(tree, options.include, options.logic)
     chosen = choose(found, options, tree)
     print(f"{len(known.tests)} tests, {len(found)} sites, {len(chosen)} chosen; {folder.name}")
+    if failures := running.control([], known):
+        raise SystemExit(f"mutate: the unmutated tree fails: {failures}")
     store = running.Store(folder / "results.jsonl")
     if options.again:
         for site in chosen:

@@ -193,11 +193,16 @@ class Child:
         if path.is_file():
             result = json.loads(path.read_text(encoding="utf-8"))
         else:
-            tail = (self.scratch / "log").read_text(errors="replace").splitlines()[-8:]
-            result = {"code": None, "died": code, "log": "\n".join(tail)}
+            result = {"code": None, "died": code}
+        if result["code"] not in (0, 1, 2):
+            result["log"] = self._tail()
         result["seconds"] = self.seconds
         self._clean()
         return result
+
+    def _tail(self):
+        """The end of what was said."""
+        return "\n".join((self.scratch / "log").read_text(errors="replace").splitlines()[-8:])
 
     def stop(self):
         """Ends the child and whatever it has started."""
