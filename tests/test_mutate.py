@@ -268,20 +268,24 @@ def test_loop():
 """
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toy")
+def plant(root, source, tests):
+    """Writes the tree."""
     package = root / "packages" / "toy"
+    settings_of_pytest = 'addopts = ["--import-mode=importlib", "--doctest-modules"]'
     for path, text in {
-        root / "pyproject.toml": '[tool.pytest.ini_options]\naddopts = ["--import-mode=importlib", '
-        '"--doctest-modules"]\n',
+        root / "pyproject.toml": f"[tool.pytest.ini_options]\n{settings_of_pytest}\n",
         package / "src" / "toy" / "__init__.py": "",
-        package / "src" / "toy" / "toy.py": TOY,
-        package / "tests" / "test_toy.py": TESTS,
+        package / "src" / "toy" / "toy.py": source,
+        package / "tests" / "test_toy.py": tests,
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return root
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return plant(tmp_path_factory.mktemp("toy"), TOY, TESTS)
 
 
 def mutate(root, *arguments):
@@ -335,6 +339,37 @@ def test_the_results_are_kept_and_the_list_is_read(toy, tried):
     source = (toy / WHERE).read_text(encoding="utf-8")
     assert source == TOY, "no file of the tree is touched"
     assert ("same", "* to /") not in survivors(done.stdout)
+
+
+NEEDS_ANOTHER = """
+import time
+from toy.toy import shift
+
+DONE = []
+
+
+def test_nothing():
+    pass
+
+
+def test_first():
+    time.sleep(0.3)
+    DONE.append(shift(3.0))
+
+
+def test_second():
+    time.sleep(0.05)
+    assert DONE and shift(3.0) is not None
+"""
+
+
+def test_a_test_that_fails_by_itself_catches_nothing(tmp_path):
+    """test_second passes after test_first only; alone it would catch every mutant."""
+    root = plant(tmp_path, "def shift(x):\n    return x - 3.0\n", NEEDS_ANOTHER)
+    done = mutate(root, "--count", "1")
+    assert done.returncode == 1
+    assert "1  killed" in done.stdout
+    assert "also fail without one:\npackages/toy/tests/test_toy.py::test_second" in done.stdout
 
 
 def test_one_mutant_can_be_tried_against_named_tests(toy):
