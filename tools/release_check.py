@@ -5,9 +5,11 @@
 1. builds the sdist of every package, and its wheel from that sdist;
 2. looks at names, versions, licence, type marker and entry points; twine checks the metadata;
 3. installs from the folder of wheels, into one empty environment each, `genpath[interpolants]` and
-   `genpath[all]`: exactly the wanted packages must come, torch as constraints.txt says, and nothing
+   `genpath[all,testing]`: exactly the wanted packages must come, torch as constraints.txt says, and nothing
    of this repository may be importable but what the wheels brought;
-4. runs there `python -c "import ..."` and `genpath plugins --check`.
+4. runs there `python -c "import ..."` and `genpath plugins --check`;
+5. writes a stranger's plugins there, builds, installs and verifies them, and breaks one of them in
+   eight ways (`tools/stranger.py`).
 
 Prints a table, and exits with 1 if any line of it failed.
 """
@@ -24,6 +26,8 @@ import time
 import tomllib
 import zipfile
 from pathlib import Path
+
+from stranger import try_strangers
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -152,12 +156,28 @@ class Environment:
         self.elsewhere = folder / "elsewhere"  # the folder commands run in
 
     def call(self, *command):
+        """The standard output of a command of this environment."""
+        return run([self.bin / command[0], *command[1:]], **self.place())
+
+    def output(self, *command, status=0):
+        """All that a command says, which must end with this exit status."""
+        done = subprocess.run(
+            [self.bin / command[0], *command[1:]], capture_output=True, text=True, **self.place()
+        )
+        said = done.stdout + done.stderr
+        if done.returncode != status:
+            raise Failure(f"exit {done.returncode}, not {status}: {' '.join(command)}\n{said}")
+        return said
+
+    def place(self):
+        """The folder and variables of a command: nothing of this repository, no records of ours."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         inherited |= {
             "VIRTUAL_ENV": str(self.folder),
             "PATH": f"{self.bin}{os.pathsep}{os.defpath}",
+            "GENPATH_STATE": str(self.folder / "state"),
         }
-        return run([self.bin / command[0], *command[1:]], cwd=self.elsewhere, env=inherited)
+        return {"cwd": self.elsewhere, "env": inherited}
 
     def install(self, requirement, wheels):
         """Installs from the folder of wheels; `inspect` sees whether those wheels were taken."""
@@ -208,7 +228,7 @@ def try_installation(table, requirement, wanted, extra, wheels, scratch):
     label = re.sub(r"\W+", "-", requirement).strip("-")
     environment = Environment(scratch / label)
     if not table.step(f"{requirement}: install", environment.install, requirement, wheels):
-        return
+        return None
     table.step(f"{requirement}: inspect", environment.inspect, wanted, extra, wheels)
     for command in (
         ("python", "-c", f"import {', '.join(sorted(n.replace('-', '_') for n in wanted))}"),
@@ -216,6 +236,7 @@ def try_installation(table, requirement, wanted, extra, wheels, scratch):
     ):
         shown = " ".join(command[:3] if command[0] == "genpath" else (command[2],))
         table.step(f"{requirement}: {shown}", environment.try_command, *command)
+    return environment
 
 
 def main():
@@ -239,8 +260,10 @@ def main():
             one = {"genpath", "genpath-interpolants"}
             try_installation(table, "genpath[interpolants]", one, set(), wheels, scratch)
             every = {project_of(folder)["name"] for folder in folders}
-            extra = {"matplotlib", "scikit-learn", "airportsdata"}
-            try_installation(table, "genpath[all]", every, extra, wheels, scratch)
+            extra = {"matplotlib", "scikit-learn", "airportsdata", "pytest"}
+            house = try_installation(table, "genpath[all,testing]", every, extra, wheels, scratch)
+            if house:
+                try_strangers(table, house, scratch, build, Failure)
         sys.exit(1 if table.show() else 0)
 
 

@@ -50,7 +50,7 @@ def _common() -> _Parser:
 
 def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     """The parser, and that of every command."""
-    from genpath.cli import inspecting, running, verifying
+    from genpath.cli import authoring, inspecting, running, verifying
 
     common = _common()
     parser = _Parser(
@@ -95,6 +95,15 @@ def build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     plugins.add_argument("--check", action="store_true", help="import every component as well")
     plugins.add_argument("--json", action="store_true", help="print JSON")
     _verify(command("verify", verifying.verify, "measure the claims and plant their controls"))
+    author = command("new-plugin", authoring.new_plugin, "write a plugin package to start from")
+    author.add_argument("name", metavar="NAME", help="its prefix, such as neap-tides")
+    author.add_argument(
+        "--space",
+        default="euclidean",
+        metavar="SPACE",
+        help="euclidean (default), categorical or manifold: where its first component lives",
+    )
+    author.add_argument("--into", default=".", metavar="DIR", help="where to (default: here)")
     return parser, made
 
 
