@@ -5,8 +5,8 @@
 1. builds the sdist of every package, and its wheel from that sdist;
 2. looks at names, versions, licence, type marker and entry points; twine checks the metadata;
 3. installs from the folder of wheels, into one empty environment each, `genpath[interpolants]` and
-   `genpath[all,testing]`: exactly the wanted packages must come, torch as constraints.txt says, and nothing
-   of this repository may be importable but what the wheels brought;
+   `genpath[all,testing]`: exactly the wanted packages must come, torch as constraints.txt says, and
+   nothing of this repository may be importable but what the wheels brought;
 4. runs there `python -c "import ..."` and `genpath plugins --check`;
 5. writes a stranger's plugins there, builds, installs and verifies them, and breaks one of them in
    eight ways (`tools/stranger.py`).
