@@ -40,7 +40,7 @@ def measure():
 def mkdocs(*arguments):
     """Run mkdocs; leave with its exit code if it fails."""
     began = time.time()
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     command = [sys.executable, "-m", "mkdocs", *arguments]
     outcome = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     if outcome.returncode:
@@ -59,10 +59,10 @@ def main():
     if chosen.what == "serve":
         mkdocs("serve", "--livereload")
         return
-    mkdocs("build", "--quiet")
+    mkdocs("build")
     if not chosen.site:
         for config in sorted(ROOT.glob("packages/*/mkdocs.yml")):
-            mkdocs("build", "--quiet", "--config-file", str(config.relative_to(ROOT)))
+            mkdocs("build", "--config-file", str(config.relative_to(ROOT)))
     print(f"site: {ROOT / 'site' / 'index.html'}")
 
 

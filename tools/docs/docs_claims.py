@@ -57,15 +57,13 @@ def introduction(report, claims):
 
 
 def contents(claims):
-    rows = ["| claim | about | worst use of its tolerance | controls |", "|---|---|---|---|"]
+    rows = ["| claim | about | of its tolerance | controls |", "|---|---|---|---|"]
     for claim in claims:
-        about = ", ".join(f"`{name}`" for name in claim["subject"]) or cell(claim["construction"])
         worst = max((item["excess"] for item in claim["evidence"]), default=0.0)
         rejected = sum(control["rejected"] for control in claim["controls"])
         link = f"[{short(claim)}](#{anchor(claim)})"
-        rows.append(
-            f"| {link} | {about} | {percent(worst)} | {rejected}/{len(claim['controls'])} |"
-        )
+        share = f"{rejected}/{len(claim['controls'])}"
+        rows.append(f"| {link} | {subjects(claim)} | {percent(worst)} | {share} |")
     return "\n".join(rows)
 
 
@@ -80,28 +78,30 @@ def one(claim):
     if claim["formula"]:
         yield from ["$$", claim["formula"].strip().strip("$"), "$$", ""]
     yield facts(claim)
-    yield ""
-    yield from evidence(claim)
+    if claim.get("error"):
+        yield from ["", f"The check raised: {cell(claim['error'])}"]
+    yield from ["", *evidence(claim)]
     if claim["controls"]:
         yield from ["", *controls(claim)]
-    if claim.get("detects"):
-        found = claim["detects"]
-        yield from [
-            "",
-            f"Smallest fault that is detected: {found['fault']}, {number(found['size'])}.",
-        ]
+    if found := claim.get("detects"):
+        size = number(found["size"])
+        yield from ["", f"Smallest fault that is detected: {cell(found['fault'])}, δ = {size}."]
 
 
 def facts(claim):
-    parts = [f"`{claim['name']}`"]
-    if claim["subject"]:
-        parts.append("about " + ", ".join(f"`{name}`" for name in claim["subject"]))
-    if claim["construction"]:
-        owed = OWED.get(claim["owes"])
-        parts.append(claim["construction"] + (f": {owed}" if owed else ""))
+    parts = [f"`{claim['name']}`", "about " + subjects(claim)]
+    if owed := OWED.get(claim["owes"]):
+        parts.append(owed)
     if claim["entries"]:
         parts.append("ledger " + ", ".join(claim["entries"]))
     return " · ".join(parts)
+
+
+def subjects(claim):
+    """What the claim is about: one component or topic, or several."""
+    subject = claim["subject"]
+    names = [subject] if isinstance(subject, str) else subject
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def evidence(claim):
@@ -130,7 +130,8 @@ def controls(claim):
 
 
 def short(claim):
-    return claim["name"].partition(".")[2].replace("-", " ") or claim["name"]
+    """The last part of a claim's name, as words."""
+    return re.split(r"[/.]", claim["name"])[-1].replace("-", " ")
 
 
 def anchor(claim):

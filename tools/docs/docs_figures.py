@@ -64,21 +64,17 @@ def dots(axis, points, color=BLUE, size=2.0):
 
 
 def svg(figure, description):
-    """The figure as HTML."""
+    """The figure as HTML, to be printed by a block with ``html="true"``."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", dpi=170, metadata={"Date": None})
+    figure.savefig(buffer, format="svg", bbox_inches="tight", dpi=130, metadata={"Date": None})
     plt.close(figure)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = text.replace(INK, "currentColor")
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
     text = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 inherit", text)
     text = text.replace("font: ", "font-size: ").replace("px inherit", "px")
     text = text.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
     text = re.sub(r"\n\s*", "\n", text).replace("\n\n", "\n")
     return f'<div class="genpath-figure">{text.strip()}</div>'
-
-
-def show(figure, description):
-    """Print the figure; for blocks with ``html="true"``."""
-    print(svg(figure, description))

@@ -6,7 +6,9 @@ section with the nav of its own mkdocs.yml, and the files of its docs folder app
 Either way a line ``<!-- claims of PLUGIN -->`` becomes the claims that `genpath verify` wrote.
 """
 
+import os
 import sys
+import warnings
 from pathlib import Path
 
 import yaml
@@ -65,8 +67,11 @@ def assembled(config):
 @event_priority(100)
 def on_config(config):
     """Nav of the packages, and paths that hold from wherever the build was started."""
-    if str(HERE) not in sys.path:  # the code on the pages imports its helpers from here
-        sys.path.insert(0, str(HERE))
+    for folder in (ROOT, HERE):  # the code on the pages imports its helpers from there
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch starts with the first page that runs
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
     if assembled(config):
         config.nav = expanded(config.nav)
     config.mdx_configs.setdefault("pymdownx.snippets", {})["base_path"] = [str(ROOT)]
