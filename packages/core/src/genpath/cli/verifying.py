@@ -14,7 +14,7 @@ from genpath.plugins.words import table
 if TYPE_CHECKING:
     from genpath.testing.running import Bound, Verdict
 
-__all__ = ["verify"]
+__all__ = ["print_table", "verify"]
 
 
 def verify(command: Namespace) -> int:
@@ -29,7 +29,7 @@ def verify(command: Namespace) -> int:
         if command.seeds > 1:
             return _many_seeds(bounds, command)
         verdicts = _measure(bounds, command)
-        _print_table(verdicts, command)
+        print_table(verdicts, seed=command.seed, fast=command.fast)
         _record(known, command, verdicts)
         if command.json:
             _write_json(command, verdicts)
@@ -70,7 +70,8 @@ def _one_thread() -> None:
 HEADER = ["", "claim", "estimate", "reference", "tolerance or z", "smallest control rejected"]
 
 
-def _print_table(verdicts: list[Verdict], command: Namespace) -> None:
+def print_table(verdicts: list[Verdict], *, seed: int, fast: bool) -> None:
+    """The table of ``genpath verify``: a line per claim, what failed, and the sums."""
     from genpath.testing.running import false_alarm
 
     by_subject: dict[str, list[Verdict]] = {}
@@ -90,8 +91,8 @@ def _print_table(verdicts: list[Verdict], command: Namespace) -> None:
     seconds = sum(verdict.seconds for verdict in verdicts)
     print(
         f"\n{len(verdicts) - len(failed)} of {len(verdicts)} claims hold, {rejected} of "
-        f"{len(controls)} controls rejected, seed {command.seed}"
-        f"{', fast' if command.fast else ''}, {seconds:.0f} s; "
+        f"{len(controls)} controls rejected, seed {seed}"
+        f"{', fast' if fast else ''}, {seconds:.0f} s; "
         f"chance of a false alarm below {false_alarm(verdicts):.1g}"
     )
 
