@@ -70,28 +70,28 @@ def account(sites, results, equivalent, sources, failures):
     ]
     parts = []
     if listed:
-        parts.append("Survivors that are listed as equivalent:\n")
+        parts.append("\nSurvivors that are listed as equivalent:")
         parts += [
             block(site, result, sources[site.file], equivalent[site.key]) for site, result in listed
         ]
     if caught_listed:
-        parts.append("Listed as equivalent, but caught: the entry may go.\n")
+        parts.append("\nListed as equivalent, but caught: the entry may go.")
         parts += [
             f"{site.id}  {site.file}:{site.number}  {site.mutation}" for site in caught_listed
         ]
     if broken:
-        parts.append("Could not be tried:\n")
+        parts.append("\nCould not be tried:")
         parts += [f"{site.id}  {site.file}:{site.number}  {r.message}" for site, r in broken]
     if failures:
-        parts.append("Tests that caught mutants, but also fail without one:\n")
+        parts.append("\nTests that caught mutants, but also fail without one:")
         parts += [f"{name}: {message}" for name, message in failures.items()]
     if open_ones:
-        parts.append("Survivors:\n")
+        parts.append("\nSurvivors:")
         parts += [block(site, result, sources[site.file]) for site, result in open_ones]
     counts = Counter(result.status for _, result in tried)
     rows = [f"{counts[status]:5d}  {status}" for status in (*CAUGHT, *SURVIVED, "broken")]
     rows.append(f"{len(tried):5d}  of {len(sites)} tried; equivalent {len(listed)}")
     rows.append(f"{len(open_ones):5d}  survivors to look at")
-    parts.append("\n".join(rows))
+    parts.append("\n" + "\n".join(rows))
     good = not (open_ones or broken or failures or len(tried) < len(sites))
     return "\n".join(parts), good
