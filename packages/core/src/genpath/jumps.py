@@ -3,8 +3,9 @@ r"""Jump parts: ∫ (f(y) − f(x)) Q_t(dy; x) of a generator.
 A *jump part* owes its total intensity and drawing targets. It may have *sites* (tokens), which jump
 independently within a step: then the intensity has shape ``(batch, *sites)``. What it can give
 beyond that is optional: `atoms` (all targets with their rates), `exposure` (the intensity
-integrated over a step, where a closed form beats "frozen rate × step") and ``log_target`` (the
-log-probability of a target given that the site jumps).
+integrated over a step, where a closed form beats "frozen rate × step"), ``log_target`` (the
+log-probability of a target given that the site jumps) and `leap` (a whole step at once, in the law
+of exposure and targets, where that can be had cheaper than targets for every site).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "SumJumps",
     "atoms",
     "exposure",
+    "leap",
     "pick",
 ]
 
@@ -83,6 +85,40 @@ def atoms(jumps: Jumps, x: State) -> tuple[Any, Tensor]:
             fix="give the jump part `atoms(x) -> (targets, rates)`",
         )
     return found
+
+
+def leap(jumps: Jumps, x: State, t: float, t_next: float, rng: torch.Generator) -> Any:
+    """The state after the jumps of one step: the part's own ``leap``, else by its definition.
+
+    By definition every site jumps with probability 1 − e^{−exposure}, and then lands on a target
+    drawn at the step's start. A part's own ``leap(x, t, t_next, rng)`` has that law, but may use
+    random numbers in another way.
+
+    Args:
+        jumps: the part, at ``x`` and time ``t``.
+        x: the leaf on which the part acts, or the whole state.
+        t, t_next: the ends of the step.
+        rng: on the state's device.
+
+    Example:
+        >>> x = torch.tensor([0, 2])
+        >>> jumps = RateJumps(torch.tensor([[0.0, 1e9, 0.0], [0.0, 0.0, 0.0]]), x)
+        >>> leap(jumps, x, 0.0, 0.5, torch.Generator())
+        tensor([1, 2])
+    """
+    own = getattr(jumps, "leap", None)
+    if own is not None:
+        return own(x, t, t_next, rng)
+    chance = -torch.expm1(-exposure(jumps, t, t_next))
+    happens = (
+        torch.rand(chance.shape, generator=rng, device=chance.device, dtype=chance.dtype) < chance
+    )
+
+    def land(target: Tensor, here: Tensor) -> Tensor:
+        shape = happens.shape + (1,) * (here.dim() - happens.dim())
+        return torch.where(happens.reshape(shape), target, here)
+
+    return map_state(land, jumps.targets(rng), x)
 
 
 def pick(weights: Tensor, rng: torch.Generator) -> Tensor:
@@ -229,7 +265,8 @@ class KernelJumps:
 class ScaledJumps:
     """``factor`` times a jump part, factor ``(batch,)`` or a number, non-negative.
 
-    Rates change, targets do not; intensities keep the shape ``(batch, *sites)``.
+    Rates change, targets do not; intensities keep the shape ``(batch, *sites)``. A leap of the base
+    is none of the multiple, which jumps with another probability: its step is the general one.
 
     Example:
         >>> base = RateJumps(torch.ones(2, 3), x=torch.tensor([0, 1]))
@@ -279,6 +316,10 @@ class ClockedJumps:
     clock: Callable[[Tensor], Tensor]
     rate: Tensor
 
+    def _ends(self, t: float, t_next: float) -> tuple[float, float]:
+        start, end = self.clock(torch.tensor([t, t_next], dtype=torch.float64)).tolist()
+        return start, end
+
     def intensity(self) -> Tensor:
         rates = self.base.intensity()
         return per_row(self.rate, rates) * rates
@@ -287,8 +328,11 @@ class ClockedJumps:
         return self.base.targets(rng)
 
     def exposure(self, t: float, t_next: float) -> Tensor:
-        ends = self.clock(torch.tensor([t, t_next], dtype=torch.float64)).tolist()
-        return exposure(self.base, *ends)
+        return exposure(self.base, *self._ends(t, t_next))
+
+    def leap(self, x: Any, t: float, t_next: float, rng: torch.Generator) -> Any:
+        """The base's step over [τ(t), τ(t_next)], which has the same exposure and targets."""
+        return leap(self.base, x, *self._ends(t, t_next), rng)
 
     def atoms(self, x: Any) -> tuple[Any, Tensor]:
         found, rates = atoms(self.base, x)
@@ -299,7 +343,8 @@ class ClockedJumps:
 class SumJumps:
     """The sum of jump parts on the same sites: rates add, a target comes from one of them.
 
-    All parts have intensities of the same shape ``(batch, *sites)``.
+    All parts have intensities of the same shape ``(batch, *sites)``. Leaps of the parts, one after
+    the other, would start from different states: the step of the sum is the general one.
 
     Example:
         >>> x = torch.tensor([0])

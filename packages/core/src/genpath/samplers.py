@@ -25,7 +25,7 @@ from torch import Tensor
 from .errors import CapabilityError
 from .generators import MarkovGenerator
 from .grids import TimeGrid
-from .jumps import Jumps, exposure
+from .jumps import Jumps, leap
 from .noises import add_tangents
 from .parts import Parts
 from .spaces import as_smooth
@@ -250,8 +250,8 @@ class Euler:
 
     Velocity and diffusion move along one tangent, x ← step(x, h u + √h σξ): Euler–Maruyama on
     R^d, a geodesic random walk on a manifold. Sites jump with probability 1 − e^{−∫λ} and then
-    land on a target drawn at the step's start. The weight gains h g. The three are a split step
-    from one evaluation.
+    land on a target drawn at the step's start (`genpath.jumps.leap`). The weight gains h g. The
+    three are a split step from one evaluation.
 
     Example:
         >>> Euler().order, Euler().calls_per_step
@@ -300,16 +300,7 @@ def _jump(
 ) -> Any:
     if isinstance(jumps, Mapping):
         return {**x, **{n: _jump(part, x[n], t, t_next, rng) for n, part in jumps.items()}}
-    chance = -torch.expm1(-exposure(jumps, t, t_next))
-    happens = (
-        torch.rand(chance.shape, generator=rng, device=chance.device, dtype=chance.dtype) < chance
-    )
-
-    def land(target: Any, here: Any) -> Any:
-        shape = happens.shape + (1,) * (here.dim() - happens.dim())
-        return torch.where(happens.reshape(shape), target, here)
-
-    moved = map_state(land, jumps.targets(rng), x)
+    moved = leap(jumps, x, t, t_next, rng)
     return {**x, **moved} if isinstance(x, Mapping) else moved
 
 
