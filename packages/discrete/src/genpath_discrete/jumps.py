@@ -16,7 +16,9 @@ instead, 1 − exp(−h(t)Δt), leaves a fraction Π exp(−1/(N−i)) ≈ e^{�
 equal steps (γ = 0.577…). Sites with no rate have exposure 0 over the last step too: 0 · ∞ is 0.
 
 Targets are drawn by inverse CDF in float64, one uniform per site: a letter of probability 1e-8
-keeps it. Gumbel maxima in float32 do not (Zheng et al. 2024, arXiv 2409.02908).
+keeps it. Gumbel maxima in float32 do not (Zheng et al. 2024, arXiv 2409.02908). The step of masked
+sites is one operation from the logits, `genpath_discrete.kernels.masked_step`: it draws letters
+only where a mask is revealed.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from genpath.errors import ShapeError
 from genpath.jumps import RateJumps, pick
 from genpath.schedules import KeepSchedule
 from genpath.states import per_row
+
+from .kernels import masked_step
 
 __all__ = ["GoalJumps", "MaskedJumps", "MixtureJumps"]
 
@@ -46,6 +50,12 @@ def _integrated(schedule: KeepSchedule, t: float, t_next: float) -> Tensor:
     if t >= 1:
         return ends.new_tensor(torch.inf)
     return schedule.integrated_hazard(ends[0], ends[1])
+
+
+def _revealed(schedule: KeepSchedule, t: float, t_next: float) -> float:
+    """1 − e^{−H} = (κ(t')−κ(t))/(1−κ(t)); 1 where κ(t) = 1 or t' = 1."""
+    start, end = schedule.kappa(torch.tensor([t, t_next], dtype=torch.float64)).tolist()
+    return 1.0 if t_next >= 1 or start >= 1 else (end - start) / (1 - start)
 
 
 def _pair(where: str, logits: Tensor, sites: Tensor) -> None:
@@ -102,6 +112,20 @@ class MaskedJumps:
     def targets(self, rng: torch.Generator) -> Tensor:
         """A letter for every site, from softmax(logits)."""
         return pick(self.logits.double().softmax(-1), rng)
+
+    def leap(self, x: Tensor, t: float, t_next: float, rng: torch.Generator) -> Tensor:
+        """``x`` with masks revealed with probability 1 − e^{−H}, in one pass over the logits.
+
+        Two float64 uniforms per site are drawn, whether it is masked or not. A masked site whose
+        logits give no law stays as it is (`genpath_discrete.kernels.masked_step`).
+        """
+        reveal, letter = torch.rand(
+            (2, *x.shape), generator=rng, device=x.device, dtype=torch.float64
+        )
+        chance = reveal.new_full((), _revealed(self.schedule, t, t_next))
+        veiled = x.masked_fill(self.masked, -1)
+        found = masked_step(self.logits, veiled, reveal, letter, chance, mask=-1)
+        return torch.where(found < 0, x, found)
 
     def log_target(self, target: Tensor) -> Tensor:
         """log softmax(logits)[target], −∞ at the mask: ``(batch, *sites)``."""
