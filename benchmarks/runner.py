@@ -50,7 +50,7 @@ __all__ = [
 
 OURS = "genpath"
 LEAST = 0.01  # seconds of one turn
-LIMIT = 12.0  # seconds after which no further round of a case begins, once there are five
+LIMIT = 8.0  # seconds after which no further round of a case begins, once there are five
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
 
 Call = Callable[[], object]

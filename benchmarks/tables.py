@@ -66,9 +66,11 @@ def footer(results: dict[str, Any]) -> tuple[str, str]:
     rounds = sorted({case["rounds"] for case in results["cases"]})
     many = "–".join(str(count) for count in (rounds[0], rounds[-1])[: len(rounds)])
     how = f"Ratio = {OURS}/peer, median of {many} interleaved repeats, {times}."
-    parts = f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread(s)"
+    load = "" if machine["load"] is None else f" (load {machine['load']:.1f})"
+    cores = f"{machine['cores']} cores{load}, {machine['threads']} thread(s)"
+    system = f"{machine['system']}; Python {machine['python']}"
     names = ", ".join(f"{name} {value}" for name, value in results["versions"].items())
-    return how, f"{parts}, {machine['system']}; Python {machine['python']}, {names}."
+    return how, f"{machine['processor']}, {cores}, {system}, {names}."
 
 
 def duration(seconds: float | None) -> str:

@@ -50,7 +50,7 @@ def transcription(logits: Tensor, x: Tensor, t: float, t_next: float, rng: torch
     def step() -> Tensor:
         weights = wide.softmax(-1) * (masked_now - masked_next)
         weights[..., mask] = masked_next
-        race = torch.empty_like(weights).exponential_(generator=rng)
+        race = -torch.rand(weights.shape, generator=rng).log()  # twice as fast as exponential_()
         drawn = (weights / race).argmax(-1)
         return torch.where(x == mask, drawn, x)
 
