@@ -6,4 +6,9 @@ claims with their controls. An author writes the instance and inherits the check
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .conversions import conversions as conversions
+from .schedules import schedule as schedule
+from .paths import path as path
+from .spaces import space as space
+
+__all__ = ["conversions", "path", "schedule", "space"]
