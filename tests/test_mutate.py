@@ -1,5 +1,7 @@
 """The mutation runner: what it changes, what it leaves alone, what survives and what does not."""
 
+import importlib
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -11,7 +13,7 @@ from .repository import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from mutation import report, settings, sites
+from mutation import children, report, settings, sites
 
 WHERE = "packages/toy/src/toy/toy.py"
 
@@ -198,6 +200,23 @@ def test_an_entry_needs_a_reason_and_stands_once(tmp_path):
     path.write_text(2 * (ENTRY + 'reason = "b is 1 or -1"'), encoding="utf-8")
     with pytest.raises(report.BadList, match="entry 2 repeats"):
         report.read_equivalent(path)
+
+
+def test_a_replaced_module_shows_the_source_that_it_runs(tmp_path, monkeypatch):
+    """Triton compiles what `inspect.getsource` gives, not what Python compiled."""
+    file = "packages/shown/src/shown_toy/shown.py"
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    (path.parent / "__init__.py").touch()
+    path.write_text("def f():\n    return 1 + 1\n", encoding="utf-8")
+    (site,) = [site for site in sites.sites_of(tmp_path, path) if site.mutation == "+ to -"]
+    finder = children.Replaced(tmp_path, file, site.apply(path.read_bytes()))
+    monkeypatch.syspath_prepend(tmp_path / "packages" / "shown" / "src")
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    shown = importlib.import_module("shown_toy.shown")
+    assert finder.loaded and shown.f() == 0
+    assert inspect.getsource(shown.f) == "def f():\n    return 1 - 1\n"
+    assert list(path.parent.glob("__pycache__/shown*")) == []
 
 
 # a tree with one package, run by the command itself

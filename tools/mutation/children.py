@@ -10,6 +10,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
+import linecache
 import os
 import resource
 import shutil
@@ -64,7 +65,7 @@ class Replaced(importlib.abc.MetaPathFinder):
 
 
 class Loader(importlib.machinery.SourceFileLoader):
-    """Compiles the finder's text; reads and writes no bytecode."""
+    """Compiles the finder's text, and shows it as the source; reads and writes no bytecode."""
 
     def __init__(self, name, path, finder):
         super().__init__(name, path)
@@ -72,6 +73,9 @@ class Loader(importlib.machinery.SourceFileLoader):
 
     def get_code(self, fullname):
         self.finder.loaded = True
+        text = self.finder.source.decode()
+        # Triton compiles what inspect.getsource gives
+        linecache.cache[self.path] = (len(text), None, text.splitlines(keepends=True), self.path)
         return compile(self.finder.source, self.path, "exec", dont_inherit=True)
 
 

@@ -16,6 +16,8 @@ EXCLUDED = (
     "config/*",
     "plugins/*",
     "testing/*",
+    "claims.py",
+    "claims/*",
     "lazy.py",
     # of run/, the text, the display and the files; training, samples and seeds stay
     "run/assembly.py",
@@ -96,9 +98,9 @@ SWAPS = (
 SHAPE_CALLS = words(
     """
     all amax amin any argmax argmin argsort broadcast_to cat chunk count_nonzero
-    cummax cummin cumprod cumsum diagonal dim empty expand expand_as eye flatten flip full gather
-    index_add index_add_ index_copy index_fill index_select log_softmax logcumsumexp logsumexp
-    mean median min_along movedim moveaxis narrow new_empty new_full new_ones new_zeros
+    cummax cummin cumprod cumsum diagonal dim empty expand expand_as eye flat_event flatten flip
+    full gather index_add index_add_ index_copy index_fill index_select log_softmax logcumsumexp
+    logsumexp mean median min_along movedim moveaxis narrow new_empty new_full new_ones new_zeros
     normalize ones permute prod rand randn repeat repeat_interleave reshape roll scatter
     scatter_add scatter_ scatter_add_ select size softmax sort split squeeze stack std sum swapaxes
     tensor_split tile topk transpose transpose_ unbind unflatten unfold unsqueeze

@@ -144,7 +144,7 @@ class Finder:
 
     def __init__(self, file, source, logic=False):
         self.file, self.source, self.logic = file, source, logic
-        self.lines = source.decode().splitlines()
+        self.lines = source.decode().split("\n")
         self.starts = [0]
         for line in source.splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
