@@ -2,9 +2,11 @@
 
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -389,6 +391,33 @@ def test_a_test_that_fails_by_itself_catches_nothing(tmp_path):
     assert done.returncode == 1
     assert "1  killed" in done.stdout
     assert "also fail without one:\npackages/toy/tests/test_toy.py::test_second" in done.stdout
+
+
+SLEEPS = """
+import os, time, pathlib
+
+
+def test_sleep():
+    pathlib.Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
+    time.sleep(300)
+"""
+
+
+def test_a_stopped_run_leaves_no_child(tmp_path, monkeypatch):
+    root = plant(tmp_path / "root", "def shift(x):\n    return x - 3.0\n", SLEEPS)
+    note = tmp_path / "pid"
+    monkeypatch.setenv("PID_FILE", str(note))
+    command = [sys.executable, str(ROOT / "tools" / "mutate.py"), "--root", str(root)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        until = time.monotonic() + 120
+        while not (note.is_file() and note.read_text()) and time.monotonic() < until:
+            time.sleep(0.1)
+        child = int(note.read_text())
+        os.kill(child, 0)
+        run.terminate()
+        assert run.wait(30) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
 
 
 def test_one_mutant_can_be_tried_against_named_tests(toy):

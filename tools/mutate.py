@@ -21,6 +21,7 @@ Exits with 1 if a survivor is not on the list, or a mutant could not be tried.
 
 import argparse
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -116,7 +117,13 @@ def try_all(chosen, known, store, jobs):
         running.run(chosen, known, store, jobs, watch, progress.refresh)
 
 
+def ended(*_):
+    """What SIGTERM does: an exception, so that the children are stopped too."""
+    raise SystemExit(143)
+
+
 def main(arguments=None):
+    signal.signal(signal.SIGTERM, ended)
     options = parse(arguments)
     root = options.root.resolve()
     if options.against:

@@ -178,7 +178,7 @@ class Baseline:
         return max(self.least, settings.SLACK * (expected + 2))
 
 
-def prepare(root, store, commit=None, refresh=False, resume=False, tick=None):
+def prepare(root, store, commit=None, refresh=False, resume=False):
     """The baseline of the tree, made where it is not stored; and its folder."""
     store.mkdir(exist_ok=True)
     stored = sorted(store.glob("*/baseline.json"), key=lambda path: path.stat().st_mtime)
@@ -203,7 +203,7 @@ def prepare(root, store, commit=None, refresh=False, resume=False, tick=None):
     if not answer.is_file():
         start = time.monotonic()
         child = children.fork(measure, folder / "tree", 3600.0, answer=answer)
-        result = children.wait(child, tick)
+        result = children.wait(child)
         if not answer.is_file():
             raise SystemExit(f"mutate: the baseline run ended without a result: {result}")
         print(f"baseline: {time.monotonic() - start:.0f} s")

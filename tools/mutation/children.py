@@ -231,6 +231,7 @@ def fork(work, tree, limit, **options):
         code = 70
         try:
             os.setpgid(0, 0)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             work(tree, scratch, **options)
             code = 0
         except BaseException:
@@ -244,10 +245,12 @@ def fork(work, tree, limit, **options):
     return Child(pid, scratch, limit)
 
 
-def wait(child, tick=None):
+def wait(child):
     """The result of one child."""
-    while (result := child.poll()) is None:
-        time.sleep(0.05)
-        if tick is not None:
-            tick()
+    try:
+        while (result := child.poll()) is None:
+            time.sleep(0.05)
+    except BaseException:
+        child.stop()
+        raise
     return result
