@@ -238,26 +238,25 @@ def _accumulate(
 def _check(
     where: str, points: tuple[Tensor | None, ...], weights: tuple[Tensor | None, ...]
 ) -> None:
-    x0, x1, z = points
-    assert x0 is not None and x1 is not None
-    if len({z is None, weights[2] is None, weights[5] is None}) != 1:
+    named = dict(zip(("x0", "x1", "z"), points, strict=True))
+    given = {name: point for name, point in named.items() if point is not None}
+    shape = given["x0"].shape
+    if not (named["z"] is None) == (weights[2] is None) == (weights[5] is None):
+        latent = {"z": named["z"], "gamma": weights[2], "gamma_rate": weights[5]}
         raise ShapeError(
             where,
             "z, gamma and gamma_rate come together.",
-            got=", ".join(
-                f"{name} {'None' if value is None else describe(value)}"
-                for name, value in (("z", z), ("gamma", weights[2]), ("gamma_rate", weights[5]))
-            ),
+            got=", ".join(f"{n} {'None' if v is None else describe(v)}" for n, v in latent.items()),
             fix="pass all three, or None for all three",
         )
-    named = {"x0": x0, "x1": x1} if z is None else {"x0": x0, "x1": x1, "z": z}
-    if len({point.shape for point in named.values()}) != 1 or x0.dim() == 0:
-        raise ShapeError(where, "x0, x1 and z have one shape (batch, *event).", got=describe(named))
-    if any(weight is not None and weight.shape != x0.shape[:1] for weight in weights):
+    if not shape or any(point.shape != shape for point in given.values()):
+        rule = "x0, x1 and z have one shape (batch, *event)."
+        raise ShapeError(where, rule, got=describe(given))
+    if any(weight is not None and weight.shape != shape[:1] for weight in weights):
         shapes = ", ".join(str(tuple(w.shape)) for w in weights if w is not None)
         raise ShapeError(
             where,
             "there is one weight of each kind per row.",
-            got=f"x0 {describe(x0)}, weights {shapes}",
-            fix=f"pass weights of shape ({x0.shape[0]},)",
+            got=f"x0 {tuple(shape)}, weights {shapes}",
+            fix=f"pass weights of shape ({shape[0]},)",
         )
