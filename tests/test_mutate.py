@@ -140,6 +140,12 @@ def test_a_fact_of_a_class_and_a_constant_of_a_module_are_mutated():
     assert [site.function for site in found_in(text)] == ["<module>", "Euler", "Euler.f"]
 
 
+def test_a_function_that_draws_a_figure_is_left_alone():
+    text = "def f(a):\n    def draw({}):\n        return a + a\n    return draw\n"
+    assert mutants(text.format("figure: Any")) == set()
+    assert len(mutants(text.format("state: Any"))) == 2
+
+
 def test_logic_is_mutated_on_request_only():
     line = "return a and not b or c"
     assert in_function(line) == set()

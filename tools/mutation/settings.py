@@ -117,9 +117,12 @@ SHAPE_KEYWORDS = words(
 TEXT_CALLS = words(
     """
     option slot field print getattr setattr hasattr isinstance issubclass warn info debug warning
-    TypeVar NewType ParamSpec import_module Component component progress task
+    TypeVar NewType ParamSpec import_module Component component Figure progress task
     """
 )
+
+# Functions whose first argument has one of these names draw a picture.
+DISPLAY = frozenset({"figure", "axes"})
 
 # A dataclass field's default is a default argument and stays, but for these, which state a fact.
 FACTS = frozenset({"order", "calls_per_step", "boundary"})

@@ -12,7 +12,8 @@ A *site* is one place of a source together with one replacement there:
 Text is replaced, not the tree, so line numbers stay and a mutant can be shown as it would be
 written. Left alone: annotations, decorators, default arguments and
 dataclass fields' defaults, type aliases, `__all__` and its
-like, f-strings, raised errors, options' metadata (`settings.TEXT_CALLS`), axes and sizes
+like, f-strings, raised errors, functions that
+draw a figure (`settings.DISPLAY`), options' metadata (`settings.TEXT_CALLS`), axes and sizes
 (`settings.SHAPE_CALLS`), concatenation of sequences, comparison with strings.
 """
 
@@ -194,6 +195,8 @@ class Finder:
 
     def statement(self, node):
         if isinstance(node, FUNCTIONS):
+            if node.args.args and node.args.args[0].arg in settings.DISPLAY:
+                return
             outside, self.in_class = self.in_class, False
             self.names.append(node.name)
             self.depth += 1
