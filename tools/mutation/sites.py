@@ -10,10 +10,9 @@ A *site* is one place of a source together with one replacement there:
     and to or, or to and, `not` dropped                  only with `logic`
 
 Text is replaced, not the tree, so line numbers stay and a mutant can be shown as it would be
-written. Left alone: annotations, decorators, default arguments and
-dataclass fields' defaults, type aliases, `__all__` and its
-like, f-strings, raised errors, functions that
-draw a figure (`settings.DISPLAY`), options' metadata (`settings.TEXT_CALLS`), axes and sizes
+written. Left alone: annotations, decorators, the defaults of arguments and of dataclass fields,
+type aliases, `__all__` and its like, f-strings, raised errors, options' metadata and other words
+(`settings.TEXT_CALLS`), functions that draw a figure (`settings.DISPLAY`), axes and sizes
 (`settings.SHAPE_CALLS`), concatenation of sequences, comparison with strings.
 """
 
