@@ -103,7 +103,7 @@ def _row(verdict: Verdict) -> list[str]:
     if worst is None:
         return [mark, name, "error", "", "", ""]
     tolerance = f"± {worst.tolerance:.2g}"
-    if worst.z is not None:
+    if worst.z is not None and worst.bound is not None and abs(worst.z) <= worst.bound:
         tolerance = f"z = {worst.z:+.2f} of {worst.bound:.2f}"
     return [
         mark,
