@@ -3,10 +3,13 @@
 In the root's mkdocs.yml the nav entry ``packages/*`` stands for all packages. Each becomes a
 section with the nav of its own mkdocs.yml, and the files of its docs folder appear under
 ``packages/NAME/``. In a package's own build the shared files of ``docs/assets`` are added instead.
-Either way a line ``<!-- claims of PLUGIN -->`` becomes the claims that `genpath verify` wrote.
+
+Either way a line ``<!-- claims of PLUGIN -->`` becomes the claims that `genpath verify` wrote, and
+a line ``<!-- other modules of PACKAGE -->`` the API of all modules that no page of it names.
 """
 
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -19,6 +22,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CLAIMS = ROOT / "build" / "claims.json"
 EVERY_PACKAGE = "packages/*"
+API = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
+OTHERS = re.compile(r"^<!-- other modules of (\w+) -->$", re.MULTILINE)
 
 
 class _Loader(yaml.SafeLoader):
@@ -98,7 +103,36 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """The claims, where a page asks for them."""
+    """The claims and the remaining modules, where a page asks for them."""
     from docs_claims import with_claims
 
-    return with_claims(markdown, CLAIMS)
+    return OTHERS.sub(lambda found: api(remaining(found[1])), with_claims(markdown, CLAIMS))
+
+
+def named(folder):
+    """The modules that the pages of a package name by ``::: module``."""
+    pages = (folder / "docs").rglob("*.md")
+    return {name for page in pages for name in API.findall(page.read_text("utf-8"))}
+
+
+def modules(folder):
+    """The public modules of a package, without those that register and those of its claims."""
+    (source,) = (path.parent for path in folder.glob("src/*/__init__.py"))
+    found = set()
+    for path in source.rglob("*.py"):
+        parts = path.relative_to(source.parent).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        hidden = any(part.startswith("_") for part in parts)
+        if not hidden and parts[1:2] not in ((), ("plugin",), ("claims",)):
+            found.add(".".join(parts))
+    return found
+
+
+def remaining(name):
+    """The public modules of the package in ``packages/name`` that no page names."""
+    folder = ROOT / "packages" / name
+    return sorted(modules(folder) - named(folder))
+
+
+def api(names):
+    return "\n\n".join(f"::: {name}" for name in names)

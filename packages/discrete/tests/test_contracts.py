@@ -37,6 +37,8 @@ from genpath_discrete.objectives import MaskedELBO
 from genpath_discrete.paths import MaskedPath, MixturePath
 from genpath_discrete.spaces import Categorical
 
+# the program of docs/index.md: the block that is shown, and run when the pages are built
+EXAMPLE = r'```python exec="true" source="above"[^\n]*\n(.*?)```'
 SHAPES = [(), (4,), (2, 3)]
 shaped = pytest.mark.parametrize("shape", SHAPES)
 
@@ -372,7 +374,7 @@ def test_public_names_are_what_the_package_says():
 
 def test_the_example_of_the_documentation_runs_and_says_what_it_should(capsys):
     page = Path(__file__).parents[1] / "docs" / "index.md"
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = re.findall(EXAMPLE, page.read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(code, str(page), "exec"), {})
     *rows, last = capsys.readouterr().out.splitlines()
     for row in rows:

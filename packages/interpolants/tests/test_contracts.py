@@ -15,6 +15,8 @@ from genpath.spaces import Euclidean
 from genpath_interpolants.mixtures import GaussianMixture, MixtureMarginal
 from genpath_interpolants.paths import LinearPath
 
+# the program of docs/index.md: the block that is shown, and run when the pages are built
+EXAMPLE = r'```python exec="true" source="above"[^\n]*\n(.*?)```'
 CASES = [
     (gamma, base, shape)
     for gamma in ("none", "sqrt", "quadratic")
@@ -102,7 +104,7 @@ def test_a_config_builds_the_path():
 
 def test_the_example_of_the_documentation_runs_and_prints_what_it_says(capsys):
     page = Path(__file__).parents[1] / "docs" / "index.md"
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = re.findall(EXAMPLE, page.read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(code, str(page), "exec"), {})
     share, error = (float(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines())
     assert abs(share - 0.75) < 4.5 * (0.25 * 0.75 / 4000) ** 0.5 + 0.01  # sampling, and O(h)

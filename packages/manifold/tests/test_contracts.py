@@ -39,6 +39,8 @@ from genpath_manifold.networks import sphere_mlp
 from genpath_manifold.plugin import genpath_components
 
 torch.set_num_threads(1)
+# the program of docs/index.md: the block that is shown, and run when the pages are built
+EXAMPLE = r'```python exec="true" source="above"[^\n]*\n(.*?)```'
 NORTH = torch.tensor([0.0, 0.0, 1.0])
 LAWS = {
     "uniform": UniformSphere(Sphere(2)),
@@ -279,7 +281,7 @@ def test_listing_and_importing_need_no_torch():
 
 def test_the_page_prints_what_it_says(capsys):
     page = (Path(__file__).parents[1] / "docs" / "index.md").read_text(encoding="utf-8")
-    exec(re.search(r"```python\n(.*?)```", page, re.S)[1], {})
+    exec(re.search(EXAMPLE, page, re.S)[1], {})
     value = float(re.search(r"-?\d+\.\d+", capsys.readouterr().out)[0])
     said = float(re.search(r"printed value is −(\d+\.\d+)", page)[1])
     assert abs(value + said) < 1e-4
