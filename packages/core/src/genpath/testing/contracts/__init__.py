@@ -6,9 +6,13 @@ claims with their controls. An author writes the instance and inherits the check
 
 from __future__ import annotations
 
+from .codecs import codec as codec
 from .conversions import conversions as conversions
-from .schedules import schedule as schedule
+from .couplings import coupling as coupling
+from .laws import law as law
+from .networks import network as network
 from .paths import path as path
+from .schedules import schedule as schedule
 from .spaces import space as space
 
-__all__ = ["conversions", "path", "schedule", "space"]
+__all__ = ["codec", "conversions", "coupling", "law", "network", "path", "schedule", "space"]
