@@ -82,15 +82,9 @@ class Loader(importlib.machinery.SourceFileLoader):
 class Chosen:
     """A pytest plugin: runs the given tests only, in the given order; notes what failed first."""
 
-    def __init__(self, ids, finder=None):
+    def __init__(self, ids):
         self.rank = {name: rank for rank, name in enumerate(ids)}
-        self.finder = finder
         self.ran, self.failed = 0, []
-
-    def pytest_collection(self, session):
-        if self.finder is not None:  # before pytest's own finders
-            sys.meta_path.remove(self.finder)
-            sys.meta_path.insert(0, self.finder)
 
     def pytest_collection_modifyitems(self, config, items):
         if self.rank:
@@ -139,8 +133,9 @@ def enter(tree, scratch):
 
 
 def pytest_arguments(tree, scratch, arguments):
+    """What pytest is called with; plain assertions, for the rewriting of them has a finder too."""
     ignored = [f"--ignore={tree / path}" for path in settings.IGNORED]
-    quiet = ["-q", "--tb=line", "-p", "no:cacheprovider", "--no-header"]
+    quiet = ["-q", "--tb=line", "-p", "no:cacheprovider", "--no-header", "--assert=plain"]
     return [*arguments, *ignored, *quiet, f"--rootdir={tree}", f"--basetemp={scratch / 'tmp'}"]
 
 
@@ -158,7 +153,7 @@ def run_tests(tree, scratch, ids=(), arguments=(), replaced=None, stop=True):
     if replaced is not None:
         finder = Replaced(tree, *replaced)
         sys.meta_path.insert(0, finder)
-    plugin = Chosen(ids, finder)
+    plugin = Chosen(ids)
     chosen = [*files_of(ids), *arguments, *(["-x"] if stop else [])]
     code = int(pytest.main(pytest_arguments(tree, scratch, chosen), plugins=[plugin]))
     result = {

@@ -59,7 +59,8 @@ class Store:
         if path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
                 result = Result(**json.loads(line))
-                self.known[result.id] = result
+                if result.status != "broken":
+                    self.known[result.id] = result
 
     def add(self, result):
         self.known[result.id] = result
