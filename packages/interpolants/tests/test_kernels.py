@@ -362,6 +362,23 @@ def test_the_kernel_agrees_in_the_interpreter():
     assert f"{len(SAMPLES + BLOCKS)} samples agree, the fault is seen" in found.stdout
 
 
+WITHOUT_TRITON = """
+import sys
+sys.modules["triton"] = None  # its import fails
+import torch
+from genpath_interpolants.kernels import affine_draw_operator
+x, one = torch.ones(1, 2), torch.ones(1)
+print(affine_draw_operator(x, x, None, one, one, None, one, -one, None))
+"""
+
+
+def test_the_operator_runs_where_triton_is_not_installed():
+    found = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TRITON], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "(tensor([[2., 2.]]), tensor([[0., 0.]]))"
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_kernel_agrees_on_a_device():
