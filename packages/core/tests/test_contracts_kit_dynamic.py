@@ -1,0 +1,307 @@
+"""The contracts of the dynamic kinds have teeth: each passes what is right and sees what is not."""
+
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from genpath.couplings import Pairs
+from genpath.generators import MarkovGenerator, flow
+from genpath.jumps import RateJumps
+from genpath.parts import Parts
+from genpath.paths import Draw
+from genpath.predictions import Prediction, Rule
+from genpath.spaces import Euclidean
+from genpath.testing import Trial, but, contracts, run_claim
+from genpath.testing.running import Bound
+
+from .toys import DOUBLE, Letters, normal
+
+PLANE = Euclidean(2)
+
+
+def fails(claim, thing):
+    return any(not found.passed for found in claim.measure(thing, Trial(claim.name)))
+
+
+def by_name(claims):
+    return {claim.name: claim for claim in claims}
+
+
+# -- paths -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Arc:
+    """x_t = cos(πt/2) x0 + sin(πt/2) x1 for x0 ~ N(0, I): variance preserving, with all it owes."""
+
+    space = PLANE
+
+    @property
+    def predictions(self):
+        return {
+            "velocity": Prediction("velocity", (2,), True, "E[ẋ_t | x_t]"),
+            "denoiser": Prediction("denoiser", (2,), False, "E[x1 | x_t]"),
+            "score": Prediction("score", (2,), True, "∇log p_t"),
+        }
+
+    @property
+    def rules(self):
+        half = math.pi / 2
+
+        def velocity(t, x, denoiser):
+            c, s = torch.cos(half * t)[:, None], torch.sin(half * t)[:, None]
+            return half * (c * denoiser - s * (x - s * denoiser) / c)
+
+        def score(t, x, denoiser):
+            c, s = torch.cos(half * t)[:, None], torch.sin(half * t)[:, None]
+            return (s * denoiser - x) / c**2
+
+        return (Rule("velocity", ("denoiser",), velocity), Rule("score", ("denoiser",), score))
+
+    def weights(self, t):
+        angle = math.pi / 2 * t[:, None]
+        c = torch.cos(angle)
+        return torch.where(t[:, None] == 1, 0.0, c), torch.sin(angle)
+
+    def draw(self, t, x0, x1, rng):
+        c, s = self.weights(t)
+        return Draw(t, c * x0 + s * x1, x0, x1)
+
+    def target(self, name, draw):
+        c, s = self.weights(draw.t)
+        if name == "velocity":
+            return math.pi / 2 * (c * draw.x1 - s * draw.x0)
+        return draw.x1 if name == "denoiser" else -draw.x0 / c
+
+    def conditional_generator(self, x0, x1):
+        def velocity(t, x):
+            c, s = self.weights(t)
+            return math.pi / 2 * (c * x1 - s * (x - s * x1) / c)
+
+        return flow(PLANE, velocity)
+
+    def renoise(self, t_from, t_to, state, rng):
+        ratio = torch.sin(math.pi / 2 * t_to) / torch.sin(math.pi / 2 * t_from)
+        c_to, c_from = self.weights(t_to)[0][:, 0], self.weights(t_from)[0][:, 0]
+        variance = (c_to**2 - ratio**2 * c_from**2).clamp_min(0)
+        noise = normal(*state.shape, rng=rng)
+        return ratio[:, None] * state + variance.sqrt()[:, None] * noise
+
+
+def arc_pairs(n, rng):
+    return Pairs(normal(n, 2, rng=rng), 1 + 0.5 * normal(n, 2, rng=rng))
+
+
+def arc_denoiser(t, x):
+    """E[x1 | x_t] of x1 ~ N(1, ¼): the regression of one normal vector on another."""
+    c, s = Arc().weights(t)
+    return 1 + 0.25 * s / (c**2 + 0.25 * s**2) * (x - s)
+
+
+def arc_velocity(t, x):
+    return Arc().rules[0].formula(t, x, arc_denoiser(t, x))
+
+
+ARC = by_name(
+    contracts.path(Arc, arc_pairs, fields={"denoiser": arc_denoiser, "velocity": arc_velocity})
+)
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Letters that turn from x0 into x1 with probability t², two sites of three letters."""
+
+    space = Letters(3, (2,))
+    rules = ()
+
+    @property
+    def predictions(self):
+        return {"logits": Prediction("logits", (2, 3), False, "log p(x1 | x_t)")}
+
+    def draw(self, t, x0, x1, rng):
+        u = torch.rand(x1.shape, generator=rng, dtype=DOUBLE)
+        return Draw(t, torch.where(u < t[:, None] ** 2, x1, x0), x0, x1)
+
+    def target(self, name, draw):
+        return draw.x1
+
+    def jumps(self, t, state, logits):
+        hazard = (2 * t / (1 - t**2))[:, None, None]
+        return RateJumps(hazard * logits.softmax(-1), state)
+
+    def conditional_generator(self, x0, x1):
+        goal = torch.nn.functional.one_hot(x1, 3)
+
+        def evaluate(t, x):
+            return Parts(jumps=RateJumps((2 * t / (1 - t**2))[:, None, None] * goal, x))
+
+        return MarkovGenerator(self.space, evaluate, frozenset({"jumps"}))
+
+    def renoise(self, t_from, t_to, state, rng):
+        u = torch.rand(state.shape, generator=rng, dtype=DOUBLE)
+        fresh = torch.randint(3, state.shape, generator=rng)
+        return torch.where(u < (t_to / t_from)[:, None] ** 2, state, fresh)
+
+
+P1 = torch.tensor([0.6, 0.3, 0.1], dtype=DOUBLE)
+
+
+def flip_pairs(n, rng):
+    x1 = torch.multinomial(P1.expand(n, 3), 2, replacement=True, generator=rng)
+    return Pairs(torch.randint(3, (n, 2), generator=rng), x1)
+
+
+def flip_logits(t, x):
+    """log p(x1) p(x_t | x1), p(x_t | x1) = t² 1{x_t = x1} + (1 − t²)/3: Bayes."""
+    keep = (t**2)[:, None, None]
+    likelihood = keep * torch.nn.functional.one_hot(x, 3) + (1 - keep) / 3
+    return (P1 * likelihood).log()
+
+
+FLIPS = by_name(contracts.path(Flips, flip_pairs, fields={"logits": flip_logits}))
+ALL = [("arc", claim) for claim in ARC.values()] + [("flips", claim) for claim in FLIPS.values()]
+
+
+@pytest.mark.parametrize(("name", "claim"), ALL, ids=[f"{n}/{c.name}" for n, c in ALL])
+def test_a_right_path_keeps_its_claims_and_their_controls_fail(name, claim):
+    run_claim(Bound(claim, name), fast=True, search=False).require()
+
+
+def test_the_claims_of_a_path_are_those_that_it_can_keep():
+    every = ["endpoints", "forward-equation", "noising-kernel", "targets", "marginal"]
+    assert list(ARC) == list(FLIPS) == every
+    plain = contracts.path(Arc, arc_pairs, renoise=False, rules=False, suffix="plain")
+    assert [claim.name for claim in plain] == [
+        "endpoints-plain", "forward-equation-plain", "targets-plain",
+    ]  # fmt: skip
+    cited = by_name(contracts.path(Arc, arc_pairs, entries={"targets": ("D.4",)}))
+    assert cited["targets"].entries == ("D.4",) and cited["endpoints"].entries == ()
+
+
+def wrong_arcs():
+    arc = Arc()
+
+    def off_by_a_sign(t, x0, x1, rng):
+        c, s = arc.weights(t)
+        return Draw(t, c * x0 - s * x1, x0, x1)
+
+    def wrong_beyond_the_first(t, x0, x1, rng):
+        return replace(arc.draw(t[:1].expand_as(t), x0, x1, rng), t=t)
+
+    def without_seed(t, x0, x1, rng):
+        found = arc.draw(t, x0, x1, rng)
+        inside = (t * (1 - t))[:, None] > 0
+        return replace(found, state=found.state + inside * 1e-3 * torch.randn(2, dtype=DOUBLE))
+
+    def missing_term(x0, x1):
+        return flow(PLANE, lambda t, x: math.pi / 2 * arc.weights(t)[0] * x1)
+
+    def turned(name, draw):
+        sign = -1 if name == "velocity" else 1
+        return sign * arc.target(name, draw)
+
+    def unscaled(name, draw):
+        return -draw.x0 if name == "score" else arc.target(name, draw)
+
+    def too_loud(t_from, t_to, state, rng):
+        still = arc.renoise(t_from, t_to, state, torch.Generator().manual_seed(1))
+        return still + 0.3 * (t_to < t_from)[:, None] * normal(*state.shape, rng=rng)
+
+    def never_quiet(t_from, t_to, state, rng):
+        return arc.renoise(t_from, t_to, state, rng) + 1e-6
+
+    def other_rule():
+        rule = arc.rules[1]
+        return (arc.rules[0], replace(rule, formula=lambda t, x, d: 1.1 * rule.formula(t, x, d)))
+
+    return {
+        ("endpoints", "x1 has the wrong sign"): but(arc, draw=off_by_a_sign),
+        ("endpoints", "one time for all rows"): but(arc, draw=wrong_beyond_the_first),
+        ("endpoints", "numbers from elsewhere"): but(arc, draw=without_seed),
+        ("endpoints", "another space"): but(arc, space=Euclidean(3)),
+        ("forward-equation", "one time for all rows"): but(arc, draw=wrong_beyond_the_first),
+        ("forward-equation", "a term is missing"): but(arc, conditional_generator=missing_term),
+        ("targets", "the velocity is turned round"): but(arc, target=turned),
+        ("targets", "the score is not divided"): but(arc, target=unscaled),
+        ("targets", "a rule is off by a tenth"): but(arc, rules=other_rule()),
+        ("noising-kernel", "noise is added twice"): but(arc, renoise=too_loud),
+        ("noising-kernel", "s = t is no identity"): but(arc, renoise=never_quiet),
+        ("marginal", "x1 has the wrong sign"): but(arc, draw=off_by_a_sign),
+    }
+
+
+@pytest.mark.parametrize(("case", "broken"), wrong_arcs().items(), ids=lambda c: str(c)[:60])
+def test_a_wrong_path_on_the_plane_is_seen(case, broken):
+    try:
+        assert fails(ARC[case[0]], broken)
+    except ValueError as refused:
+        assert "shape" in str(refused)
+
+
+def wrong_flips():
+    flips = Flips()
+
+    def linear(t, x0, x1, rng):
+        return replace(flips.draw(t.sqrt(), x0, x1, rng), t=t)
+
+    def together(t, x0, x1, rng):
+        u = torch.rand(len(x1), 1, generator=rng, dtype=DOUBLE)
+        return Draw(t, torch.where(u < t[:, None] ** 2, x1, x0), x0, x1)
+
+    def no_hazard(x0, x1):
+        known = torch.nn.functional.one_hot(x1, 3).double()
+        rates = lambda t, x: RateJumps((2 * t)[:, None, None] * known, x)  # noqa: E731
+        return MarkovGenerator(flips.space, lambda t, x: Parts(jumps=rates(t, x)), {"jumps"})
+
+    def unnormalised(t, state, logits):
+        return RateJumps((2 * t / (1 - t**2))[:, None, None] * logits.sigmoid(), state)
+
+    def linear_kernel(t_from, t_to, state, rng):
+        return flips.renoise(t_from.sqrt(), t_to.sqrt(), state, rng)
+
+    def first_site(name, draw):
+        return draw.x1[:, :1].expand_as(draw.x1)
+
+    return {
+        ("forward-equation", "κ = t in the draw"): but(flips, draw=linear),
+        ("forward-equation", "1/(1 − κ) is missing"): but(flips, conditional_generator=no_hazard),
+        ("marginal", "κ = t in the draw"): but(flips, draw=linear),
+        ("forward-equation", "sites turn together"): but(flips, draw=together),
+        ("noising-kernel", "κ = t in the kernel"): but(flips, renoise=linear_kernel),
+        ("targets", "rates do not add up"): but(flips, jumps=unnormalised),
+        ("targets", "the letter of another site"): but(flips, target=first_site),
+    }
+
+
+@pytest.mark.parametrize(("case", "broken"), wrong_flips().items(), ids=lambda c: str(c)[:60])
+def test_a_wrong_path_of_letters_is_seen(case, broken):
+    assert fails(FLIPS[case[0]], broken)
+
+
+def test_a_wrong_oracle_is_seen():
+    flat = by_name(
+        contracts.path(Flips, flip_pairs, fields={"logits": lambda t, x: 0 * flip_logits(t, x)})
+    )
+    assert fails(flat["targets"], Flips()) and fails(flat["marginal"], Flips())
+    late = lambda t, x: arc_denoiser(0.7 * t, x)  # noqa: E731
+    shifted = by_name(contracts.path(Arc, arc_pairs, fields={"denoiser": late}))
+    assert fails(shifted["targets"], Arc()) and fails(shifted["marginal"], Arc())
+
+
+def test_ends_may_be_near_or_in_law():
+    """A path truncated at both ends: x_t is drawn between 0.05 and 0.95."""
+
+    def draw(t, x0, x1, rng):
+        return replace(Arc().draw(0.05 + 0.9 * t, x0, x1, rng), t=t)
+
+    truncated = but(Arc(), draw=draw)
+    exact, near, law = (
+        by_name(contracts.path(Arc, arc_pairs, ends=ends))["endpoints"]
+        for ends in ((0.0, 0.0), (0.6, 0.6), (None, 0.6))
+    )
+    assert fails(exact, truncated)
+    assert not fails(near, truncated)
+    assert fails(law, but(Arc(), draw=lambda t, x0, x1, rng: replace(
+        Arc().draw(0.3 + 0.7 * t, x0, x1, rng), t=t)))  # fmt: skip
