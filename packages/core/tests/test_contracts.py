@@ -413,6 +413,13 @@ class TestSplits:
         assert abs(shares[0] - 0.8) < 4.5 * error and sum(shares) == pytest.approx(1)
         assert torch.equal(hash_split(keys[:100])[0], splits[0][splits[0] < 100])
 
+    def test_a_row_on_a_border_is_in_one_split(self):
+        """The hash of b"1" begins with 0x6b86b273ff34fce1: at that share the row is on the edge."""
+        edge = 0x6B86B273FF34FCE1 / 2**64
+        for fractions, split in (((edge, 0.2), 1), ((0.25, edge - 0.25), 2), ((0.9, 0.05), 0)):
+            assert [len(index) for index in hash_split([b"1"], fractions)].index(1) == split
+            assert sum(len(index) for index in hash_split([b"1"], fractions)) == 1
+
 
 def test_every_top_level_name_is_there():
     import genpath

@@ -15,7 +15,7 @@ import torch
 from genpath.errors import DomainError
 from genpath.generators import MarkovGenerator, flow, product
 from genpath.grids import TimeGrid
-from genpath.jumps import RateJumps, exposure
+from genpath.jumps import RateJumps, exposure, pick
 from genpath.noises import ScalarNoise
 from genpath.parts import Parts
 from genpath.reversal import log_transition
@@ -416,3 +416,10 @@ def test_exposures_of_a_jump_part_with_a_weight_in_time_add_up_to_the_integral()
         errors.append(abs(total - 0.7))
     assert abs(fitted_order(steps, errors) - 1) < 0.1
     assert errors[-1] < 0.03
+
+
+@pytest.mark.parametrize(("dtype", "power"), [(torch.float32, -149), (DOUBLE, -1074)])
+def test_a_letter_without_weight_is_not_picked_where_sums_round_up(dtype, power, rng):
+    """The smallest positive weight: u·w rounds to 0 or to w itself, which lies past the letter."""
+    weights = torch.tensor([0.0, 2.0**power, 0.0], dtype=dtype).expand(1000, 3)
+    assert torch.equal(pick(weights, rng), torch.ones(1000, dtype=torch.long))

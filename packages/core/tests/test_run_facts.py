@@ -343,6 +343,7 @@ class TestDigits:
         assert not (seen[0] & seen[1]) | (seen[0] & seen[2]) | (seen[1] & seen[2])
         state, _ = Dequantise(17).encode(rows, torch.Generator())
         assert torch.equal(Dequantise(17).decode(state), rows)
+        assert data.bits_per == ("dimension", rows[0].numel())
 
     def test_without_scikit_learn(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import sys
