@@ -68,13 +68,15 @@ def unknown(name: str, names: Sequence[str]) -> str:
 
 def run(name: str, repeats: int, tiny: bool, out: Path, console: Console) -> None:
     """One entry: measure, print, and write unless something is missing from it."""
-    entry, started, measured = entries.load(name), time.perf_counter(), list[Measured]()
+    started, measured = time.perf_counter(), list[Measured]()
+    entry = entries.load(name)
+    versions = record.versions(peer for peer in entry.needs if peer not in entry.missing)
     for case in entry.cases(tiny):
         if console.is_terminal:
             console.print(f"[dim]{name}: {case.label}[/dim]")
         how = {"clock": entry.clock, "memory": entry.memory, "least": 0.0 if tiny else LEAST}
         measured.append(measure(case, repeats=repeats, **how))
-    results = record.describe(name, entries.title(name), entry, measured)
+    results = record.describe(name, entries.title(name), entry, measured, versions)
     tables.show(record.rounded(results), console)
     took = f"{time.perf_counter() - started:.0f} s"
     if entry.missing:

@@ -67,15 +67,20 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def describe(name: str, title: str, entry: Entry, measured: Sequence[Measured]) -> dict[str, Any]:
-    """An entry's results as plain data; times are in seconds."""
+def describe(
+    name: str, title: str, entry: Entry, measured: Sequence[Measured], versions: dict[str, str]
+) -> dict[str, Any]:
+    """An entry's results as plain data; times are in seconds.
+
+    ``versions`` are those from before the run: what a file or a commit is afterwards was not timed.
+    """
     return {
         "entry": name,
         "title": title,
         "clock": entry.clock,
         "notes": list(entry.notes),
         "machine": machine(),
-        "versions": versions(peer for peer in entry.needs if peer not in entry.missing),
+        "versions": versions,
         "cases": [asdict(row) for row in measured],
     }
 
