@@ -684,3 +684,29 @@ def test_the_weights_of_many_bandwidths_are_optimal():
     equal = torch.logsumexp(parts, 0) - math.log(len(parts))
     assert float((parts - equal).exp().mean(1).max()) > 1.2  # equal weights are not optimal
     assert float(mixture.mean()) > float(parts.mean(1).max()) + 0.1
+
+
+@pytest.mark.parametrize(
+    "law",
+    [VonMisesFisher(X[0], 0.3), VonMisesFisher(X[0], 20.0), SphereHeatKernel(X[0], 0.5)],
+    ids=["von Mises-Fisher, wide", "von Mises-Fisher, narrow", "heat kernel"],
+)
+def test_draws_have_the_mean_of_their_density_and_no_preferred_side(law):
+    """The height against quadrature of the density; the angle around the mean is uniform."""
+    place, weight = quadrature()
+    height = place @ X[0]
+    exact = float((weight * law.log_prob(place).exp() * height).sum())
+    x = law.sample(200_000, seeded())
+    assert abs(z_score(x @ X[0], exact)) < 4.5
+    assert abs(z_score(x @ X[0], 0.9 * exact)) > 4.5
+    first, second = Sphere(2).tangent_basis(X)
+    angle = torch.atan2((x * second).sum(1), (x * first).sum(1))
+    for k in (1, 2, 3):
+        assert abs(z_score((k * angle).cos())) < 4.5 and abs(z_score((k * angle).sin())) < 4.5
+    assert abs(z_score((0.98 * angle).cos())) > 4.5  # a turn that falls short by 2 %
+
+
+def test_the_shares_of_the_proposal_of_the_mass_add_up_to_one():
+    from genpath_manifold.evaluations import KAPPAS, WEIGHTS
+
+    assert sum(WEIGHTS) == pytest.approx(1.0) and len(WEIGHTS) == len(KAPPAS) + 1
