@@ -783,3 +783,22 @@ def test_base_laws_draw_where_they_have_mass(rng):
     y = UniformLetters(space).sample(30_000, rng)
     seen = torch.bincount(index_of(Categorical(3, (2,)), y), minlength=9) / 30_000
     assert float((seen - 1 / 9).abs().max()) < Z * math.sqrt(8 / 81 / 30_000)
+
+
+def test_the_angles_of_sites_and_the_waves_of_time_are_geometric():
+    """Turns per site fall from 1 towards 1e-4 (Su et al. 2021, arXiv 2104.09864)."""
+    from genpath_discrete.networks import _waves
+
+    angles = Transformer(Categorical(4, (6,)), 16, 2, 2).angles.double()
+    turn = angles[1]
+    assert torch.allclose(angles, torch.outer(torch.arange(6.0).double(), turn), atol=1e-6)
+    assert float(turn[0]) == 1.0
+    assert float(turn[1]) ** len(turn) == pytest.approx(1e-4)
+    assert torch.allclose(turn[1:] / turn[:-1], turn[1].expand(len(turn) - 1))
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    start, rate = torch.func.jvp(lambda t: _waves(t, 12), (zero,), (one,))
+    assert start.tolist() == [[0.0] * 6 + [1.0] * 6]
+    frequency = rate[0, :6] / (2 * math.pi)
+    assert torch.allclose(frequency[[0, -1]], torch.tensor([1.0, 1e3], dtype=torch.float64))
+    assert torch.allclose(frequency.log().diff(), (math.log(1e3) / 5 * one).expand(5))
+    assert rate[0, 6:].abs().max() == 0
