@@ -670,6 +670,7 @@ def run_apart(part, **extra):
     return found.stdout
 
 
+@pytest.mark.slow
 def test_the_kernel_agrees_in_the_interpreter():
     pytest.importorskip("triton", reason="triton is for Linux only")
     said = run_apart("run_in_interpreter", TRITON_INTERPRET="1")

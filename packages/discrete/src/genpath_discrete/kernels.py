@@ -45,7 +45,7 @@ __all__ = ["CHUNK_BYTES", "masked_step", "masked_step_operator", "masked_step_re
 CHUNK_BYTES = 2**20
 """The float64 copy of logits that the reference holds at a time; one row where a row is larger.
 
-With the rows as gathered and the search's indices its temporaries stay below twice that.
+With the rows as gathered its temporaries stay below twice that, beside a few numbers per site.
 """
 
 
