@@ -5,7 +5,7 @@
     hatch run docs serve       a live preview that rebuilds at each change
 
 The pages of claims show build/claims.json; it is measured first where it is missing, or older than
-the code of a package.
+the code of a package. (mkdocs --quiet is not used: it would hide warnings from --strict.)
 """
 
 import argparse
@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,24 +29,32 @@ def stale(claims, sources):
 
 
 def measure():
-    """Run the claims; their failures are on the pages, but a report there must be."""
+    """Run the claims: a failure is shown on their pages, but a report there must be."""
     CLAIMS.parent.mkdir(exist_ok=True)
-    began = time.time()
-    command = [sys.executable, "-m", "genpath.cli", "verify", "--fast", "--json", str(CLAIMS)]
+    partial = CLAIMS.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "genpath.cli", "verify", "--fast", "--json", str(partial)]
     outcome = subprocess.run(command, cwd=ROOT, check=False)
-    if not CLAIMS.exists() or CLAIMS.stat().st_mtime < began - 1:
-        sys.exit(f"genpath verify wrote no {CLAIMS.relative_to(ROOT)} (exit {outcome.returncode})")
+    if not partial.exists():
+        sys.exit(f"genpath verify wrote no report (exit code {outcome.returncode})")
+    partial.replace(CLAIMS)
 
 
-def mkdocs(*arguments):
-    """Run mkdocs; leave with its exit code if it fails."""
-    began = time.time()
+def mkdocs(*arguments, **options):
+    """Run mkdocs from the root."""
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     command = [sys.executable, "-m", "mkdocs", *arguments]
-    outcome = subprocess.run(command, cwd=ROOT, env=environment, check=False)
-    if outcome.returncode:
-        sys.exit(outcome.returncode)
-    print(f"mkdocs {' '.join(arguments)}: {time.time() - began:.0f} s", flush=True)
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False, **options)
+
+
+def build(config):
+    """Build one site; its name, exit code, seconds and what mkdocs said."""
+    began = time.time()
+    name = str(config.relative_to(ROOT))
+    done = mkdocs(
+        "build", "--config-file", name, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    return name, done.returncode, time.time() - began, done.stdout
 
 
 def main():
@@ -57,13 +66,19 @@ def main():
     if not chosen.no_claims and stale(CLAIMS, ROOT.glob("packages/*/src/**/*.py")):
         measure()
     if chosen.what == "serve":
-        mkdocs("serve", "--livereload")
-        return
-    mkdocs("build")
-    if not chosen.site:
-        for config in sorted(ROOT.glob("packages/*/mkdocs.yml")):
-            mkdocs("build", "--config-file", str(config.relative_to(ROOT)))
-    print(f"site: {ROOT / 'site' / 'index.html'}")
+        sys.exit(mkdocs("serve", "--livereload").returncode)
+    configs = [ROOT / "mkdocs.yml"]
+    configs += [] if chosen.site else sorted(ROOT.glob("packages/*/mkdocs.yml"))
+    failed = False
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for name, code, seconds, said in pool.map(build, configs):
+            failed = failed or code != 0
+            print(f"{name}: {'failed' if code else 'built'} in {seconds:.0f} s", flush=True)
+            if code:
+                print(said, flush=True)
+    if failed:
+        sys.exit(1)
+    print(f"open {ROOT / 'site' / 'index.html'}, or see it by `hatch run docs serve`")
 
 
 if __name__ == "__main__":
