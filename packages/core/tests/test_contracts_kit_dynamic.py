@@ -12,7 +12,9 @@ from genpath.jumps import RateJumps
 from genpath.parts import Parts
 from genpath.paths import Draw
 from genpath.predictions import Prediction, Rule
+from genpath.samplers import AdamsBashforth, Euler, RungeKutta
 from genpath.spaces import Euclidean
+from genpath.tableaus import EULER, RK4
 from genpath.testing import Trial, but, contracts, run_claim
 from genpath.testing.running import Bound
 
@@ -172,9 +174,9 @@ def test_a_right_path_keeps_its_claims_and_their_controls_fail(name, claim):
 def test_the_claims_of_a_path_are_those_that_it_can_keep():
     every = ["endpoints", "forward-equation", "noising-kernel", "targets", "marginal"]
     assert list(ARC) == list(FLIPS) == every
-    plain = contracts.path(Arc, arc_pairs, renoise=False, rules=False, suffix="plain")
+    plain = contracts.path(Arc, arc_pairs, renoise=False, rules=False)
     assert [claim.name for claim in plain] == [
-        "endpoints-plain", "forward-equation-plain", "targets-plain",
+        "endpoints", "forward-equation", "targets",
     ]  # fmt: skip
     cited = by_name(contracts.path(Arc, arc_pairs, entries={"targets": ("D.4",)}))
     assert cited["targets"].entries == ("D.4",) and cited["endpoints"].entries == ()
@@ -305,3 +307,81 @@ def test_ends_may_be_near_or_in_law():
     assert not fails(near, truncated)
     assert fails(law, but(Arc(), draw=lambda t, x0, x1, rng: replace(
         Arc().draw(0.3 + 0.7 * t, x0, x1, rng), t=t)))  # fmt: skip
+
+
+# -- samplers ----------------------------------------------------------------------------------
+
+SAMPLERS = {
+    "euler": by_name(contracts.sampler(Euler)),
+    "heun": by_name(contracts.sampler(RungeKutta)),
+    "rk4": by_name(contracts.sampler(lambda: RungeKutta(RK4))),
+    "adams-bashforth": by_name(contracts.sampler(AdamsBashforth, starting_calls=1)),
+}
+EACH = [(name, claim) for name, claims in SAMPLERS.items() for claim in claims.values()]
+
+
+@pytest.mark.parametrize(("name", "claim"), EACH, ids=[f"{n}/{c.name}" for n, c in EACH])
+def test_a_right_sampler_keeps_its_claims_and_their_controls_fail(name, claim):
+    run_claim(Bound(claim, name), fast=True, search=False).require()
+
+
+def test_the_claims_of_a_sampler_are_about_the_parts_that_it_carries():
+    assert list(SAMPLERS["heun"]) == ["order-of-flows", "carries", "steps"]
+    assert list(SAMPLERS["euler"]) == [
+        "order-of-flows", "order-of-diffusions", "noise", "order-of-jumps", "carries", "steps",
+    ]  # fmt: skip
+
+
+def wrong_samplers():
+    heun, euler, bashforth = RungeKutta(), Euler(), AdamsBashforth()
+
+    def forgets_the_ratio(gen, carry, t, t_next, rng):
+        memory = {
+            k: v if k == "slope" else torch.full_like(v, t_next - t)
+            for k, v in carry.memory.items()
+        }
+        return bashforth.step(gen, replace(carry, memory=memory), t, t_next, rng)
+
+    def only_forward(gen, carry, t, t_next, rng):
+        return heun.step(gen, carry, t, t + abs(t_next - t), rng)
+
+    def noise_of_the_step(gen, carry, t, t_next, rng):
+        def evaluate(t, x):
+            parts = gen.evaluate(t, x)
+            return replace(parts, diffusion=parts.diffusion.scaled((t_next - t_0) ** 0.5))
+
+        t_0 = t
+        return euler.step(replace(gen, evaluate=evaluate), carry, t, t_next, rng)
+
+    def at_the_end(gen, carry, t, t_next, rng):
+        late = replace(gen, evaluate=lambda _, x: gen.evaluate(torch.full((len(x),), 1.0), x))
+        return euler.step(late, carry, t, t_next, rng)
+
+    def without_rows(gen, carry, t, t_next, rng):
+        if not len(carry.state):
+            return replace(carry, state=carry.state[None])
+        return heun.step(gen, carry, t, t_next, rng)
+
+    def in_place(gen, carry, t, t_next, rng):
+        carry.state.mul_(1.0 + 1e-9)
+        return heun.step(gen, carry, t, t_next, rng)
+
+    return {
+        ("heun", "order-of-flows", "Euler sold as Heun"): but(RungeKutta(EULER), order=2),
+        ("heun", "order-of-flows", "an order too low"): but(heun, order=1),
+        ("heun", "order-of-flows", "it runs forward only"): but(heun, step=only_forward),
+        ("adams-bashforth", "order-of-flows", "equal steps only"): but(
+            bashforth, step=forgets_the_ratio
+        ),
+        ("euler", "order-of-diffusions", "noise of a power"): but(euler, step=noise_of_the_step),
+        ("euler", "order-of-jumps", "rates of the end"): but(euler, step=at_the_end),
+        ("heun", "steps", "a call too few"): but(heun, calls_per_step=1),
+        ("heun", "steps", "no rows become some"): but(heun, step=without_rows),
+        ("heun", "steps", "the start is overwritten"): but(heun, step=in_place),
+        ("heun", "carries", "noise is accepted"): but(heun, carries=Euler().carries),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "broken"), wrong_samplers().items(), ids=lambda c: str(c)[:60])
+def test_a_wrong_sampler_is_seen(case, broken):
+    assert fails(SAMPLERS[case[0]][case[1]], broken)

@@ -9,10 +9,24 @@ from __future__ import annotations
 from .codecs import codec as codec
 from .conversions import conversions as conversions
 from .couplings import coupling as coupling
-from .laws import law as law
+from .laws import law as law, line as line
+from .naming import named as named
 from .networks import network as network
 from .paths import path as path
+from .samplers import sampler as sampler
 from .schedules import schedule as schedule
 from .spaces import space as space
 
-__all__ = ["codec", "conversions", "coupling", "law", "network", "path", "schedule", "space"]
+__all__ = [
+    "codec",
+    "conversions",
+    "coupling",
+    "law",
+    "line",
+    "named",
+    "network",
+    "path",
+    "sampler",
+    "schedule",
+    "space",
+]

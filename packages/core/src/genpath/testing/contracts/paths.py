@@ -59,7 +59,6 @@ def path(
     rules: bool = True,
     rows: int = 4000,
     entries: Mapping[str, Sequence[str]] | None = None,
-    suffix: str = "",
 ) -> tuple[Claim[ProbabilityPath], ...]:
     """The claims of a probability path.
 
@@ -78,7 +77,6 @@ def path(
             what they convert.
         rows: draws per check, a quarter in a fast run.
         entries: claim → ids of the ledger.
-        suffix: appended to the claims' names, where a component has several instances.
 
     Example:
         >>> from types import SimpleNamespace
@@ -110,10 +108,7 @@ def path(
     if plan.marginal(sample):
         found.append(marginal(make, plan))
     cited = entries or {}
-    return tuple(
-        replace(c, name=c.name + (f"-{suffix}" if suffix else ""), entries=cited.get(c.name, ()))
-        for c in found
-    )
+    return tuple(replace(claim, entries=cited.get(claim.name, ())) for claim in found)
 
 
 # -- endpoints -------------------------------------------------------------------------------
