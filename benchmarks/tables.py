@@ -62,7 +62,11 @@ def markdown(results: dict[str, Any]) -> str:
 def footer(results: dict[str, Any]) -> tuple[str, str]:
     """How it was measured, and on what."""
     machine, clock = results["machine"], results["clock"]
-    times = {"cpu": "processor time of one process", "wall": "wall time of a process"}[clock]
+    times = {
+        "cpu": "processor time of one process",
+        "children": "processor time of the started process",
+        "wall": "wall time",
+    }[clock]
     rounds = sorted({case["rounds"] for case in results["cases"]})
     many = "–".join(str(count) for count in (rounds[0], rounds[-1])[: len(rounds)])
     how = f"Ratio = {OURS}/peer, median of {many} interleaved repeats, {times}."
