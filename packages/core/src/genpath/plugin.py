@@ -14,12 +14,15 @@ def genpath_components(registry: Collector) -> None:
     """Names, import paths and options; nothing is imported."""
     _mathematics(registry)
     _runs(registry)
+    _topics(registry)
 
 
 def _mathematics(registry: Collector) -> None:
     def add(kind: str, name: str, target: str, summary: str, **more: object) -> None:
         if isinstance(more.get("options"), str):
             more["options"] = f"genpath.options:{more['options']}"
+        if isinstance(more.get("claims"), str):
+            more["claims"] = f"genpath.claims.{more['claims']}"
         registry.add(kind, name, f"genpath.{target}", summary=summary, **more)  # type: ignore[arg-type]
 
     add(
@@ -29,11 +32,25 @@ def _mathematics(registry: Collector) -> None:
         "N(mean, std² I) on R^d",
         options="GaussianOptions",
         needs=("space",),
+        claims="laws:normal",
     )
-    add("schedule", "linear", "schedules:linear_keep", "κ(t) = t")
-    add("schedule", "cosine", "schedules:cosine_keep", "κ(t) = sin²(πt/2)")
-    add("schedule", "power", "schedules:power_keep", "κ(t) = t^exponent", options="PowerOptions")
-    add("codec", "identity", "codecs:Identity", "states are the data")
+    add("schedule", "linear", "schedules:linear_keep", "κ(t) = t", claims="schedules:linear")
+    add(
+        "schedule",
+        "cosine",
+        "schedules:cosine_keep",
+        "κ(t) = sin²(πt/2)",
+        claims="schedules:cosine",
+    )
+    add(
+        "schedule",
+        "power",
+        "schedules:power_keep",
+        "κ(t) = t^exponent",
+        options="PowerOptions",
+        claims="schedules:power",
+    )
+    add("codec", "identity", "codecs:Identity", "states are the data", claims="codecs:identity")
     add(
         "codec",
         "standardise",
@@ -41,6 +58,7 @@ def _mathematics(registry: Collector) -> None:
         "zero mean, unit variance per coordinate",
         options="StandardiseOptions",
         needs=("data",),
+        claims="codecs:standardisation",
     )
     add(
         "codec",
@@ -48,6 +66,7 @@ def _mathematics(registry: Collector) -> None:
         "codecs:Dequantise",
         "integer levels plus uniform noise, scaled",
         options="DequantiseOptions",
+        claims="codecs:dequantisation",
     )
     add(
         "coupling",
@@ -55,6 +74,7 @@ def _mathematics(registry: Collector) -> None:
         "components:independent",
         "base and data drawn apart",
         needs=("base", "data_law"),
+        claims="couplings:independent",
     )
     add(
         "objective",
@@ -111,6 +131,7 @@ def _runs(registry: Collector) -> None:
         "digits",
         "genpath.data:digits",
         summary="handwritten digits, 8 × 8 pixels of 17 levels; needs genpath[data]",
+        claims="genpath.claims.data:digits",
     )
     registry.add(
         "network",
@@ -119,6 +140,7 @@ def _runs(registry: Collector) -> None:
         summary="a residual network on the flattened state, with Fourier features if wished",
         options="genpath.options:MLPOptions",
         needs=("space", "prediction"),
+        claims="genpath.claims.networks:perceptron",
     )
     for name, target, options, summary in (
         ("nll", "NegativeLogLikelihood", "NLL", "−log p of held-out rows, nats and bits"),
@@ -135,3 +157,17 @@ def _runs(registry: Collector) -> None:
             summary=summary,
             options=f"genpath.options:{options}Options",
         )
+
+
+def _topics(registry: Collector) -> None:
+    """Claims about what no config names."""
+    for name, target, summary in (
+        ("spaces", "spaces:spaces", "R^d, products, letters among the factors"),
+        ("laws", "laws:composed", "rows of a data set, products of laws"),
+        ("couplings", "couplings:pairings", "stored and simulated pairs"),
+        ("codecs", "codecs:chains", "codecs one after another"),
+        ("splits", "data:splits", "training, validation and test rows by hash"),
+        ("predictions", "predictions:predictions", "conversions, plans, guidance"),
+        ("products", "products:products", "clocks, joint fields, generation by freezing"),
+    ):
+        registry.topic(name, f"genpath.claims.{target}", summary=summary)

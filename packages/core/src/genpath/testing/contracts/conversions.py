@@ -54,10 +54,10 @@ def conversions(
         Claims ``rules``, ``round-trips`` and, where there is any, ``singular-times``.
 
     Example:
-        >>> from types import SimpleNamespace
+        >>> from dataclasses import make_dataclass
         >>> halve = Rule("b", ("a",), lambda t, x, a: a / 2)
         >>> double = Rule("a", ("b",), lambda t, x, b: 2 * b)
-        >>> path = lambda: SimpleNamespace(rules=(halve, double))
+        >>> path = lambda: make_dataclass("Path", ["rules"])((halve, double))
         >>> fields = {"a": lambda t, x: 2 * x, "b": lambda t, x: x}
         >>> points = lambda n, rng: (torch.rand(n), torch.rand(n, dtype=torch.float64))
         >>> [claim.name for claim in conversions(path, fields, points)]
