@@ -350,16 +350,48 @@ def run_in_interpreter():
         print(f"{len(samples)} samples agree, the fault is seen")
 
 
-def test_the_kernel_agrees_in_the_interpreter():
-    pytest.importorskip("triton", reason="triton is for Linux only")
+def compile_for_a_device():
+    """In a process of its own, without a device: the kernel goes through to machine code."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile as build
+
+    from genpath_interpolants import _triton
+
+    names = _triton._affine_draw.arg_names
+    for dtype, work in (("fp32", "float32"), ("bf16", "float32"), ("fp64", "float64")):
+        constants = {
+            "latent": True,
+            "work": getattr(_triton.tl, work),
+            "block_rows": 8,
+            "block_columns": 256,
+        }
+        kind = dict.fromkeys(names, f"*{dtype}") | {"rows": "i32", "columns": "i32"}
+        kind |= dict.fromkeys(constants, "constexpr")
+        source = ASTSource(_triton._affine_draw, kind, constants)
+        assert build(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+        print(f"{dtype} compiles")
+
+
+def run_apart(part, **extra):
+    """This file as a program, so that Triton's mode is chosen before Triton is imported."""
+    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     found = subprocess.run(
-        [sys.executable, __file__],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
+        [sys.executable, __file__, part], env=env | extra, capture_output=True, text=True
     )
     assert found.returncode == 0, found.stderr
-    assert f"{len(SAMPLES + BLOCKS)} samples agree, the fault is seen" in found.stdout
+    return found.stdout
+
+
+def test_the_kernel_agrees_in_the_interpreter():
+    pytest.importorskip("triton", reason="triton is for Linux only")
+    said = run_apart("run_in_interpreter", TRITON_INTERPRET="1")
+    assert f"{len(SAMPLES + BLOCKS)} samples agree, the fault is seen" in said
+
+
+def test_the_kernel_compiles_without_a_device():
+    """The interpreter accepts what the compiler refuses, such as annotations of arguments."""
+    pytest.importorskip("triton", reason="triton is for Linux only")
+    assert run_apart("compile_for_a_device").count("compiles") == 3
 
 
 WITHOUT_TRITON = """
@@ -489,4 +521,4 @@ def test_the_core_takes_the_paths_own_way_where_it_has_one(rng):
 
 
 if __name__ == "__main__":
-    run_in_interpreter()
+    {f.__name__: f for f in (run_in_interpreter, compile_for_a_device)}[sys.argv[1]]()

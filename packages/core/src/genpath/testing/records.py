@@ -2,15 +2,18 @@
 
 One small JSON file in the user's state folder: ``$GENPATH_STATE``, else
 ``$XDG_STATE_HOME/genpath``, else ``~/.local/state/genpath``. A component is *verified* where its
-whole set of claims passed in the version that is installed; a later version is *claimed* again
-until somebody verifies it.
+whole set of claims passed in the version that is installed, and the code of its package is still
+what it was; otherwise it is *claimed* again until somebody verifies it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +64,8 @@ def standing(
     found = (read_records() if records is None else records).get(_key(source))
     if found is None or found.get("version") != source.version:
         return "claimed"
+    if found.get("code") != _code(source.claims):
+        return "claimed"
     word = "verified" if found.get("passed") else "failed"
     return f"{word} {source.version}, {found.get('date', '?')}"
 
@@ -87,6 +92,7 @@ def record(sources: Iterable[Component | Topic], verdicts: Iterable[Verdict], da
         if found:
             records[_key(source)] = {
                 "version": source.version,
+                "code": _code(source.claims),
                 "date": date,
                 "passed": all(verdict.passed for verdict in found),
                 "claims": len(found),
@@ -97,6 +103,25 @@ def record(sources: Iterable[Component | Topic], verdicts: Iterable[Verdict], da
     with guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, records)
+
+
+def _code(claims: str | None) -> str:
+    """A digest of the package that holds the claims; it is not imported."""
+    return _digest((claims or "").partition(":")[0].partition(".")[0])
+
+
+@cache
+def _digest(package: str) -> str:
+    spec = find_spec(package) if package else None
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    files = sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
+    if spec is not None and not files and spec.origin:
+        files = [Path(spec.origin)]
+    digest = hashlib.blake2b(digest_size=8)
+    for path in files:
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _key(source: Component | Topic) -> str:
