@@ -15,7 +15,7 @@ from .repository import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from mutation import children, report, settings, sites
+from mutation import inside, report, settings, sites
 
 WHERE = "packages/toy/src/toy/toy.py"
 
@@ -218,11 +218,12 @@ def test_a_replaced_module_shows_the_source_that_it_runs(tmp_path, monkeypatch):
     (path.parent / "__init__.py").touch()
     path.write_text("def f():\n    return 1 + 1\n", encoding="utf-8")
     (site,) = [site for site in sites.sites_of(tmp_path, path) if site.mutation == "+ to -"]
-    finder = children.Replaced(tmp_path, file, site.apply(path.read_bytes()))
+    note, source = tmp_path / "note", site.apply(path.read_bytes()).decode()
+    finder = inside.Replaced(str(tmp_path), file, source, str(note))
     monkeypatch.syspath_prepend(tmp_path / "packages" / "shown" / "src")
     monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
     shown = importlib.import_module("shown_toy.shown")
-    assert finder.loaded and shown.f() == 0
+    assert note.exists() and shown.f() == 0
     assert inspect.getsource(shown.f) == "def f():\n    return 1 - 1\n"
     assert list(path.parent.glob("__pycache__/shown*")) == []
 
@@ -259,11 +260,18 @@ def loop(n):
     return n
 
 
+def elsewhere(x):
+    return x - 9.0
+
+
 def alone(x):
     return x * 7.0
 '''
 
 TESTS = """
+import subprocess
+import sys
+
 import pytest
 from toy.toy import loop, same, shift
 
@@ -292,6 +300,12 @@ def test_only_the_size_is_tested(sign):
 
 def test_loop():
     assert loop(2) == 0
+
+
+def test_in_another_process():
+    code = "from toy.toy import elsewhere; print(elsewhere(10.0))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "1.0"
 """
 
 
@@ -347,6 +361,10 @@ def test_a_planted_function_without_a_test_survives_and_a_tested_one_dies(tried)
 def test_tests_find_what_runs_in_a_fixture_that_they_share(tried):
     """test_shift looks at a number that another test's set-up computed."""
     assert not [pair for pair in survivors(tried) if pair[0] == "shift"]
+
+
+def test_a_test_that_runs_another_process_catches_too(tried):
+    assert not [pair for pair in survivors(tried) if pair[0] == "elsewhere"]
 
 
 def test_a_mutant_without_end_is_stopped(tried):

@@ -8,6 +8,7 @@ outlives its test, and belongs to all tests that ask for the fixture.
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -84,7 +85,7 @@ class Contexts:
             self.switch(outer)
 
     def switch(self, context):
-        self.current = context
+        self.current = os.environ["MUTATE_CONTEXT"] = context
         self.coverage.switch_context(context)
 
     def pytest_runtest_logreport(self, report):
@@ -107,12 +108,11 @@ def context_of(base, name):
 
 def measure(tree, scratch, answer):
     """In a child: run everything under coverage, and write the baseline to `answer`."""
-    children.enter(tree, scratch)
+    sources = children.source_folders(tree)
+    children.enter(tree, scratch, {"measure": {"sources": sources, "answers": str(scratch)}})
     import coverage
 
-    measured = coverage.Coverage(
-        data_file=None, config_file=False, source=children.source_folders(tree), messages=False
-    )
+    measured = coverage.Coverage(data_file=None, config_file=False, source=sources, messages=False)
     plugin = Contexts(measured)
     chosen = [*settings.TESTS, "--continue-on-collection-errors"]
     measured.start()
@@ -122,14 +122,17 @@ def measure(tree, scratch, answer):
         (name for name, good in plugin.passed.items() if good), key=plugin.seconds.__getitem__
     )
     number = {name: index for index, name in enumerate(tests)}
-    lines = {}
-    data = measured.get_data()
-    for file in data.measured_files():
-        path = file.removeprefix(f"{tree}/")
-        lines[path] = {
-            line: numbers(contexts, number, plugin.users)
-            for line, contexts in data.contexts_by_lineno(file).items()
-        }
+    found_by = defaultdict(lambda: defaultdict(set))
+    others = [coverage.CoverageData(path) for path in scratch.glob("lines.*")]
+    for data in (measured.get_data(), *others):
+        data.read()
+        for file in data.measured_files():
+            for line, contexts in data.contexts_by_lineno(file).items():
+                found_by[file.removeprefix(f"{tree}/")][line].update(contexts)
+    lines = {
+        file: {line: numbers(contexts, number, plugin.users) for line, contexts in by_line.items()}
+        for file, by_line in found_by.items()
+    }
     found = {
         "code": code,
         "tests": tests,

@@ -1,16 +1,12 @@
 """Children: forked processes that run pytest on a tree, with one module's source replaced.
 
 The parent has imported torch and pytest but no module of the packages, so a child starts in
-milliseconds and imports the packages anew. The mutated text is handed to the import system by a
-finder; no file is written.
+milliseconds and imports the packages anew. `inside` hands the mutated text to the import system, in
+the child and in the Python processes that its tests start.
 """
 
 import importlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import json
-import linecache
 import os
 import resource
 import shutil
@@ -21,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import settings
+from . import inside, settings
 
 
 def preload():
@@ -41,42 +37,6 @@ def preload():
 
 def source_folders(tree):
     return [str(path) for path in sorted(tree.glob("packages/*/src"))]
-
-
-class Replaced(importlib.abc.MetaPathFinder):
-    """Finds one module, and gives it another source than its file's."""
-
-    def __init__(self, tree, file, source):
-        self.path = str(tree / file)
-        parts = list(Path(file).with_suffix("").parts[3:])
-        self.is_package = parts[-1] == "__init__"
-        self.module = ".".join(parts[:-1] if self.is_package else parts)
-        self.source, self.loaded = source, False
-
-    def find_spec(self, fullname, path=None, target=None):
-        if fullname != self.module:
-            return None
-        return importlib.util.spec_from_file_location(
-            fullname,
-            self.path,
-            loader=Loader(fullname, self.path, self),
-            submodule_search_locations=[str(Path(self.path).parent)] if self.is_package else None,
-        )
-
-
-class Loader(importlib.machinery.SourceFileLoader):
-    """Compiles the finder's text, and shows it as the source; reads and writes no bytecode."""
-
-    def __init__(self, name, path, finder):
-        super().__init__(name, path)
-        self.finder = finder
-
-    def get_code(self, fullname):
-        self.finder.loaded = True
-        text = self.finder.source.decode()
-        # Triton compiles what inspect.getsource gives
-        linecache.cache[self.path] = (len(text), None, text.splitlines(keepends=True), self.path)
-        return compile(self.finder.source, self.path, "exec", dont_inherit=True)
 
 
 class Chosen:
@@ -109,8 +69,11 @@ def crash(report):
     return (lines[0] if where is not None and lines else lines[-1] if lines else "")[:200]
 
 
-def enter(tree, scratch):
-    """What a child does first: its own folder, its own limits, the tree's packages."""
+def enter(tree, scratch, order):
+    """What a child does first: its own folder, its own limits, the tree's packages, the order.
+
+    Python processes that it starts carry out the order too: see `inside`.
+    """
     log = os.open(scratch / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -121,7 +84,7 @@ def enter(tree, scratch):
     os.chdir(tree)
     folders = source_folders(tree)
     sys.path[:0] = folders
-    os.environ["PYTHONPATH"] = os.pathsep.join(folders)
+    os.environ["PYTHONPATH"] = os.pathsep.join([inside.announce(scratch, order), *folders])
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(scratch / "hypothesis")
     os.environ.pop("CI", None)
     importlib.invalidate_caches()
@@ -148,11 +111,13 @@ def run_tests(tree, scratch, ids=(), arguments=(), replaced=None, stop=True):
     """In a child: run tests, and write what happened to `result.json`."""
     import pytest
 
-    enter(tree, scratch)
-    finder = None
+    note = scratch / "loaded"
+    order = {}
     if replaced is not None:
-        finder = Replaced(tree, *replaced)
-        sys.meta_path.insert(0, finder)
+        file, source = replaced
+        order["replace"] = [str(tree), file, source.decode(), str(note)]
+    enter(tree, scratch, order)
+    inside.carry_out(order)
     plugin = Chosen(ids)
     chosen = [*files_of(ids), *arguments, *(["-x"] if stop else [])]
     code = int(pytest.main(pytest_arguments(tree, scratch, chosen), plugins=[plugin]))
@@ -160,7 +125,7 @@ def run_tests(tree, scratch, ids=(), arguments=(), replaced=None, stop=True):
         "code": code,
         "ran": plugin.ran,
         "failed": plugin.failed,
-        "loaded": finder is None or finder.loaded,
+        "loaded": replaced is None or note.exists(),
     }
     (scratch / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
