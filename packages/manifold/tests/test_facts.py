@@ -710,3 +710,15 @@ def test_the_shares_of_the_proposal_of_the_mass_add_up_to_one():
     from genpath_manifold.evaluations import KAPPAS, WEIGHTS
 
     assert sum(WEIGHTS) == pytest.approx(1.0) and len(WEIGHTS) == len(KAPPAS) + 1
+
+
+def test_the_gradient_of_a_projection_stays_finite_at_the_centre():
+    """A row at the centre goes to the first axis, and spoils no gradient of the others."""
+    x = torch.stack([torch.zeros(3, dtype=F64), 2 * X[0]]).requires_grad_()
+    found = Sphere(2).project(x)
+    assert torch.equal(found[0], torch.eye(3, dtype=F64)[0])
+    (gradient,) = torch.autograd.grad(found[:, 0].sum(), x)
+    first = torch.eye(3, dtype=F64)[0]
+    exact = (first - X[0, 0] * X[0]) / 2  # of x₀/|x| at 2X
+    assert torch.equal(gradient[0], torch.zeros(3, dtype=F64))
+    assert torch.allclose(gradient[1], exact, atol=1e-15)
