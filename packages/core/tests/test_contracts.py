@@ -1,5 +1,7 @@
 """What everything in the core owes: batches, seeds, facts of a row, small helpers. A table."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -18,7 +20,7 @@ from genpath.paths import Draw
 from genpath.predictions import Prediction, Rule, classifier_free, convert, converted, plan
 from genpath.samplers import AdamsBashforth, Carry, Euler, RungeKutta, Sampler, integrate
 from genpath.schedules import Schedule, cosine_keep, linear_keep, power_keep
-from genpath.spaces import Euclidean, FiniteSpace, Product, SmoothSpace, Space
+from genpath.spaces import Euclidean, FiniteSpace, Product, SmoothSpace, Space, is_smooth
 from genpath.states import (
     axpy,
     batch_size,
@@ -104,6 +106,16 @@ def test_a_time_becomes_one_per_row_in_the_dtype_of_the_state():
 )
 def test_it_is_what_it_says(thing, protocol):
     assert isinstance(thing, protocol)
+
+
+def test_whether_a_space_is_smooth_is_remembered_by_class_and_right():
+    class Plane(Euclidean):
+        pass
+
+    bare = SimpleNamespace(**{name: None for name in dir(SmoothSpace) if name[0] != "_"})
+    for space in (PLANE, Plane(2), Product({"x": PLANE}), Letters(3), bare, SimpleNamespace()):
+        for _ in range(2):
+            assert is_smooth(space) == isinstance(space, SmoothSpace)
 
 
 def test_letters_have_no_tangents_and_laws_without_density_say_so():

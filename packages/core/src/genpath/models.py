@@ -30,7 +30,7 @@ from .parts import Parts
 from .paths import ProbabilityPath, ProductPath
 from .predictions import Prediction, convert, converted, plan
 from .samplers import Callback, Sampler, Transform, integrate
-from .spaces import SmoothSpace
+from .spaces import is_smooth
 from .states import Field, chunks, concatenate, map_state
 
 __all__ = ["ODE", "SDE", "Dynamics", "Jump", "Model", "factorwise"]
@@ -248,7 +248,7 @@ class Model:
     def field(self, t: Tensor, state: Any) -> Any:
         """The prediction at (t, state): the network's output, tangents projected, not guided."""
         raw = self.network(t, state)
-        if self.prediction.tangent and isinstance(self.path.space, SmoothSpace):
+        if self.prediction.tangent and is_smooth(self.path.space):
             return self.path.space.project_tangent(state, raw)
         return raw
 

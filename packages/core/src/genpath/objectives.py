@@ -24,7 +24,7 @@ from .couplings import Pairs
 from .errors import CapabilityError
 from .models import Model
 from .paths import draw_with_target
-from .spaces import SmoothSpace
+from .spaces import is_smooth
 from .states import flat_event, map_state
 
 __all__ = ["Objective", "Regression", "cross_entropy", "poisson", "squared", "stratified_times"]
@@ -57,7 +57,7 @@ def squared(model: Model, state: Any, target: Any, prediction: Any) -> Tensor:
     """
     difference = map_state(torch.sub, target, prediction)
     space = model.path.space
-    if model.prediction.tangent and isinstance(space, SmoothSpace):
+    if model.prediction.tangent and is_smooth(space):
         return 0.5 * space.inner(state, difference, difference)
     return 0.5 * flat_event(difference.square()).sum(1)
 

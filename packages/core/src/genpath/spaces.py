@@ -20,7 +20,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from functools import cache
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ from torch import Tensor
 from .errors import CapabilityError, ShapeError
 from .states import State, batch_size, describe
 
-__all__ = ["Euclidean", "FiniteSpace", "Product", "SmoothSpace", "Space", "as_smooth"]
+__all__ = ["Euclidean", "FiniteSpace", "Product", "SmoothSpace", "Space", "as_smooth", "is_smooth"]
 
 
 @runtime_checkable
@@ -98,6 +99,25 @@ class FiniteSpace(Space, Protocol):
         ...
 
 
+def is_smooth(space: Space) -> TypeGuard[SmoothSpace]:
+    """Whether a space has tangents: ``isinstance(space, SmoothSpace)``, remembered by class.
+
+    The check of a protocol looks at every member anew and costs 25 µs; samplers and objectives ask
+    at every call.
+
+    Example:
+        >>> is_smooth(Euclidean(2))
+        True
+    """
+    return _has_all_members(type(space)) or isinstance(space, SmoothSpace)
+
+
+@cache
+def _has_all_members(kind: type) -> bool:
+    members = [name for name in dir(SmoothSpace) if not name.startswith("_")]
+    return all(hasattr(kind, name) for name in members)
+
+
 def as_smooth(space: Space, where: str) -> SmoothSpace:
     """The space as a smooth one, or an error that names who needed it.
 
@@ -108,7 +128,7 @@ def as_smooth(space: Space, where: str) -> SmoothSpace:
         >>> as_smooth(Euclidean(2), "drift").tangent_basis(torch.zeros(5, 2)).shape
         torch.Size([2, 5, 2])
     """
-    if isinstance(space, SmoothSpace):
+    if is_smooth(space):
         return space
     raise CapabilityError(
         where,
