@@ -7,8 +7,10 @@ the negative controls, which are slightly broken components that the same check 
 import json
 import re
 from html import escape
+from itertools import groupby
 
 MARKER = re.compile(r"^<!-- claims of ([\w-]+) -->$", re.MULTILINE)
+FEW = 4
 COMMAND = "genpath verify --fast --json build/claims.json"
 OWED = {
     "existence": "the path exists",
@@ -37,9 +39,12 @@ def section(plugin, path):
     claims = [claim for claim in report["claims"] if claim["plugin"] == plugin]
     if not claims:
         return "This package has no claims yet."
-    lines = [introduction(report, claims), "", contents(claims), ""]
-    for claim in claims:
-        lines += ["", *one(claim)]
+    lines = [introduction(report, claims), ""]
+    for about, own in groupby(sorted(claims, key=subjects), key=subjects):
+        own = list(own)
+        lines += ["", f"## {about}", "", contents(own), ""]
+        for claim in own:
+            lines += ["", *one(claim)]
     return "\n".join(lines)
 
 
@@ -57,23 +62,21 @@ def introduction(report, claims):
 
 
 def contents(claims):
-    rows = ["| claim | about | of its tolerance | controls |", "|---|---|---|---|"]
+    rows = ["| claim | | tolerance used | controls rejected |", "|---|---|--:|--:|"]
     for claim in claims:
         worst = max((item["excess"] for item in claim["evidence"]), default=0.0)
         rejected = sum(control["rejected"] for control in claim["controls"])
         link = f"[{short(claim)}](#{anchor(claim)})"
         share = f"{rejected}/{len(claim['controls'])}"
-        rows.append(f"| {link} | {subjects(claim)} | {percent(worst)} | {share} |")
+        rows.append(f"| {link} | {badge(claim)} | {percent(worst)} | {share} |")
     return "\n".join(rows)
 
 
 def one(claim):
     """The section of one claim."""
-    state = "holds" if claim["passed"] else "failed"
-    badge = f'<span class="claim-state{"" if claim["passed"] else " failed"}">{state}</span>'
-    yield f"## {short(claim)} {{ #{anchor(claim)} }}"
+    yield f"### {short(claim)} {{ #{anchor(claim)} }}"
     yield ""
-    yield f"{badge} {claim['statement']}"
+    yield f"{badge(claim)} {claim['statement']}"
     yield ""
     if claim["formula"]:
         yield from ["$$", claim["formula"].strip().strip("$"), "$$", ""]
@@ -89,12 +92,18 @@ def one(claim):
 
 
 def facts(claim):
-    parts = [f"`{claim['name']}`", "about " + subjects(claim)]
+    parts = [f"`{claim['name']}`"]
     if owed := OWED.get(claim["owes"]):
         parts.append(owed)
     if claim["entries"]:
         parts.append("ledger " + ", ".join(claim["entries"]))
     return " · ".join(parts)
+
+
+def badge(claim):
+    if claim["passed"]:
+        return '<span class="claim-state">holds</span>'
+    return '<span class="claim-state failed">failed</span>'
 
 
 def subjects(claim):
@@ -105,13 +114,22 @@ def subjects(claim):
 
 
 def evidence(claim):
+    """The evidence, the tightest first; more than a few pieces are folded."""
+    items = sorted(claim["evidence"], key=lambda item: -item["excess"])
+    yield from table(items[:FEW])
+    if len(items) > FEW:
+        yield from ["", f'??? note "All {len(items)} measurements"', ""]
+        yield from (f"    {line}" for line in table(items))
+
+
+def table(items):
     yield "| measured | estimate | reference | allowed | used | because |"
-    yield "|---|---|---|---|---|---|"
-    for item in claim["evidence"]:
+    yield "|---|--:|--:|--:|--:|---|"
+    for item in items:
         if item["z"] is not None and item["bound"] is not None:
-            allowed = f"\\|z\\| = {abs(item['z']):.2f} ≤ {item['bound']:.2f}"
+            allowed = f"\\|z\\| = {number(abs(item['z']), 3)} ≤ {number(item['bound'], 3)}"
         else:
-            allowed = f"± {number(item['tolerance'])}"
+            allowed = f"± {number(item['tolerance'], 2)}"
         because = item["because"] + (f"; n = {item['samples']:,}" if item["samples"] else "")
         yield (
             f"| {cell(item['what'])}{'' if item['passed'] else ' **failed**'} "
@@ -143,15 +161,18 @@ def cell(text):
     return escape(str(text), quote=False).replace("|", "\\|").replace("\n", " ")
 
 
-def number(value):
+def number(value, digits=4):
+    """A number that no line break divides."""
     if value is None:
         return "–"
-    return f"{value:.4g}" if isinstance(value, (int, float)) else cell(value)
+    return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}").replace("e+", "e")
 
 
 def percent(excess):
-    return f"{100 * excess:.0f} %" if excess is not None else "–"
+    if excess is None:
+        return "–"
+    return "< 1 %" if 0 < excess < 0.01 else f"{100 * excess:.0f} %"
 
 
 def times(excess):
-    return "∞ ×" if excess is None or excess == float("inf") else f"{excess:.3g} ×"
+    return "∞ ×" if excess is None or excess == float("inf") else f"{number(excess, 2)} ×"
