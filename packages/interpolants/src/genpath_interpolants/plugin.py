@@ -24,4 +24,10 @@ def genpath_components(registry: Collector) -> None:
         options="genpath_interpolants.options:Linear",
         needs=("state_space",),
         summary="x_t = (1−t) x0 + t x1 + γ(t) z on R^d, with γ = 0 or a latent noise",
+        claims="genpath_interpolants.claims:linear",
+    )
+    registry.topic(
+        "mixtures",
+        "genpath_interpolants.claims:mixtures",
+        summary="the exact marginals of the path between a normal law and a mixture",
     )
