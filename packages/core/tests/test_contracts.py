@@ -5,9 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from genpath.codecs import Chain, Codec, Dequantise, Identity, Standardise
-from genpath.couplings import Coupling, Independent, Pairs, Simulated, Stored
-from genpath.datasets import hash_split
+from genpath.codecs import Codec, Dequantise, Identity
+from genpath.couplings import Coupling, Pairs, Stored
 from genpath.generators import MarkovGenerator, flow, product
 from genpath.grids import TimeGrid
 from genpath.jumps import pick
@@ -17,9 +16,9 @@ from genpath.noises import MatrixNoise, ScalarNoise
 from genpath.objectives import DIVERGENCES, Regression, stratified_times
 from genpath.parts import Parts
 from genpath.paths import Draw
-from genpath.predictions import Prediction, Rule, classifier_free, convert, converted, plan
+from genpath.predictions import Prediction
 from genpath.samplers import AdamsBashforth, Carry, Euler, RungeKutta, Sampler, integrate
-from genpath.schedules import Schedule, cosine_keep, linear_keep, power_keep
+from genpath.schedules import Schedule, linear_keep
 from genpath.spaces import Euclidean, FiniteSpace, Product, SmoothSpace, Space, is_smooth
 from genpath.states import (
     axpy,
@@ -34,7 +33,7 @@ from genpath.states import (
 from genpath.tableaus import RK4
 from genpath.transforms import Clamp, Project
 
-from .toys import BOUND, DOUBLE, RATES, Letters, chain, normal, seeded, z_score
+from .toys import BOUND, DOUBLE, RATES, Letters, chain, seeded, z_score
 
 PLANE = Euclidean(2)
 
@@ -124,28 +123,6 @@ def test_letters_have_no_tangents_and_laws_without_density_say_so():
     assert not isinstance(Empirical(STATE), DensityLaw)
 
 
-@pytest.mark.parametrize("space", [Euclidean(), Euclidean(3), Euclidean(2, 2)], ids=repr)
-def test_a_euclidean_space_steps_and_measures(space, rng):
-    x, y = normal(2, 4, *space.event_shape, rng=rng)
-    v = space.log(x, y)
-    assert torch.allclose(space.step(x, v), y)
-    assert torch.allclose(space.inner(x, v, v), space.distance(x, y) ** 2)
-    basis = space.tangent_basis(x)
-    assert basis.shape == (space.dimension, 4, *space.event_shape)
-    gram = torch.stack([space.inner(x, a, b) for a in basis for b in basis])
-    eye = torch.eye(space.dimension, dtype=DOUBLE).reshape(-1, 1).expand(-1, 4)
-    assert torch.allclose(gram, eye)
-    assert not space.contains(x + torch.inf).any() and space.contains(x).all()
-
-
-def test_a_product_lists_the_neighbours_of_its_finite_factors():
-    space = Product({"x": PLANE, "letter": Letters(3)})
-    state = {"x": torch.ones(2, 2), "letter": torch.tensor([0, 2]), "row": torch.arange(2)}
-    found = space.neighbours(state)
-    assert found["letter"].tolist() == [[1, 0], [2, 1]]
-    assert found["x"].shape == (2, 2, 2) and found["row"].tolist() == [[0, 1], [0, 1]]
-
-
 # -- samplers ----------------------------------------------------------------------------------
 
 FLOW = flow(PLANE, lambda t, x: -x)
@@ -228,36 +205,7 @@ def test_records_callbacks_and_transforms_see_every_step(sampler, gen, start):
     assert same(as_dict(some.trajectory[1]), as_dict(found.trajectory[3]))
 
 
-# -- couplings, laws, codecs -------------------------------------------------------------------
-
-
-def test_couplings_give_pairs_of_as_many_rows(rng):
-    base, data = Gaussian((2,)), Empirical(STATE)
-    stored = Stored(torch.arange(5.0), torch.arange(5.0) + 10)
-    made = Simulated(Gaussian((2,)), lambda x, rng: x + 1)
-    backwards = Simulated(Gaussian((2,)), lambda x, rng: x + 1, start_is_base=False)
-    for count in (0, 7):
-        pairs = Independent(base, data).pairs(count, rng)
-        assert batch_size(pairs.x0) == batch_size(pairs.x1) == count
-        pairs = stored.pairs(count, rng)
-        assert torch.equal(pairs.x1, pairs.x0 + 10), "a stored pair stays a pair"
-        pairs = made.pairs(count, rng)
-        assert torch.equal(pairs.x1, pairs.x0 + 1)
-        pairs = backwards.pairs(count, rng)
-        assert torch.equal(pairs.x0, pairs.x1 + 1)
-
-
-def test_a_simulated_end_carries_no_gradient(rng):
-    weight = torch.ones(1, requires_grad=True)
-    pairs = Simulated(Gaussian((1,)), lambda x, rng: weight * x).pairs(3, rng)
-    assert not pairs.x1.requires_grad
-
-
-def test_codecs_take_empty_batches(rng):
-    parts = [Identity(), Dequantise(4), Standardise(torch.zeros(2), torch.ones(2))]
-    for codec in (*parts, Chain(parts)):
-        state, log_det = codec.encode(torch.zeros(0, 2), rng)
-        assert state.shape == codec.decode(state).shape == (0, 2) and log_det.shape == (0,)
+# -- jumps -------------------------------------------------------------------------------------
 
 
 def test_picking_follows_the_weights_and_skips_zeros(rng):
@@ -266,50 +214,6 @@ def test_picking_follows_the_weights_and_skips_zeros(rng):
     assert set(found.unique().tolist()) == {1, 3}
     assert abs(z_score((found == 3).double() - 0.25)) < BOUND
     assert abs(z_score((found == 3).double() - 0.3)) > BOUND
-
-
-def test_schedules_of_letters_keep_their_hazard():
-    t = torch.linspace(0.05, 0.9, 9, dtype=DOUBLE)
-    for schedule in (linear_keep(), cosine_keep(), power_keep(3.0)):
-        survival = lambda t, s=schedule: -torch.log1p(-s.kappa(t))  # noqa: E731
-        rate = torch.func.grad(lambda t, f=survival: f(t).sum())(t)
-        assert torch.allclose(schedule.hazard(t), rate, atol=1e-12)
-        between = schedule.integrated_hazard(t[:-1], t[1:])
-        assert torch.allclose(between, survival(t).diff(), atol=1e-12)
-        assert schedule.integrated_hazard(t[:1], torch.ones(1, dtype=DOUBLE)).isinf()
-
-
-# -- predictions -------------------------------------------------------------------------------
-
-RULES = (
-    Rule("b", ("a",), lambda t, x, a: a + 1),
-    Rule("c", ("a",), lambda t, x, a: 10 * a),
-    Rule("d", ("b", "c"), lambda t, x, b, c: b * c),
-)
-
-
-def test_conversions_chain_by_the_fewest_rules():
-    t, x = torch.zeros(1), torch.zeros(1)
-    assert float(convert(RULES, {"a": torch.tensor(2.0)}, "d", t, x)) == 60.0
-    assert float(converted(RULES, "a", lambda t, x: torch.tensor(2.0), "d")(t, x)) == 60.0
-    assert [rule.gives for rule in plan(RULES, ["a"], "b")] == ["b"]
-    assert set(plan(RULES, ["a"], "d")[:2]) == set(RULES[:2])
-    assert plan(RULES, ["a"], "a") == ()
-
-
-def test_guidance_mixes_two_predictions_in_one_call():
-    calls = []
-
-    def field(t, state):
-        calls.append(batch_size(state))
-        return state["x"] * (1.0 + state["label"])[:, None]
-
-    state = {"x": torch.ones(3, 2), "label": torch.tensor([1, 2, 3])}
-    guided = classifier_free(0.5, null_label=0)(field)(torch.zeros(3), state)
-    assert calls == [6]
-    assert torch.allclose(guided[:, 0], 1.5 * torch.tensor([2.0, 3.0, 4.0]) - 0.5)
-    plain = classifier_free(0.0, null_label=0)(field)(torch.zeros(3), state)
-    assert torch.allclose(plain, field(torch.zeros(3), state))
 
 
 # -- objectives --------------------------------------------------------------------------------
@@ -410,27 +314,6 @@ class TestTransforms:
 
         found = Project(Ring(2))(Carry(torch.tensor([[3.0, 4.0]])), 0.5, rng)
         assert torch.allclose(found.state, torch.tensor([[0.6, 0.8]]))
-
-
-class TestSplits:
-    def test_copies_stay_together_and_shares_are_near(self):
-        keys = [str(i // 2).encode() for i in range(20_000)]  # every row twice
-        splits = hash_split(keys, (0.8, 0.1))
-        side = torch.empty(len(keys), dtype=torch.long)
-        for number, index in enumerate(splits):
-            side[index] = number
-        assert torch.equal(side[::2], side[1::2])
-        shares = [len(index) / len(keys) for index in splits]
-        error = (0.8 * 0.2 / 10_000) ** 0.5  # pairs are the independent draws
-        assert abs(shares[0] - 0.8) < 4.5 * error and sum(shares) == pytest.approx(1)
-        assert torch.equal(hash_split(keys[:100])[0], splits[0][splits[0] < 100])
-
-    def test_a_row_on_a_border_is_in_one_split(self):
-        """The hash of b"1" begins with 0x6b86b273ff34fce1: at that share the row is on the edge."""
-        edge = 0x6B86B273FF34FCE1 / 2**64
-        for fractions, split in (((edge, 0.2), 1), ((0.25, edge - 0.25), 2), ((0.9, 0.05), 0)):
-            assert [len(index) for index in hash_split([b"1"], fractions)].index(1) == split
-            assert sum(len(index) for index in hash_split([b"1"], fractions)) == 1
 
 
 def test_every_top_level_name_is_there():

@@ -126,8 +126,9 @@ def _projection(make: Callable[[], Any], kit: _Kit, smooth: bool, nearest: bool)
         found = thing.project(beside)
         yield exact("a projected point is in the space", bool(thing.contains(found).all()))
         yield kit.same("project ∘ project = project", thing.project(found), found)
-        nowhere = map_state(lambda leaf: _lost(leaf), x)
-        yield exact("no row with a NaN is in the space", not bool(thing.contains(nowhere).any()))
+        for bad in (math.nan, math.inf):
+            nowhere = map_state(lambda leaf, bad=bad: _lost(leaf, bad), x)
+            yield exact(f"rows with {bad} in the space", int(thing.contains(nowhere).sum()), 0)
         if nearest:
             here = (flat(found) - flat(beside)).norm(dim=1)
             there = torch.cdist(flat(beside), flat(x)).min(1).values
@@ -144,7 +145,7 @@ def _projection(make: Callable[[], Any], kit: _Kit, smooth: bool, nearest: bool)
     return Claim(
         "projection",
         "Projecting leads into the space, to its nearest point, and leaves its points where they "
-        "are; a row with a NaN is no point."
+        "are; a row with a NaN or an infinity is no point."
         if smooth and nearest
         else "Projecting leads into the space and leaves its points where they are.",
         make,
@@ -160,11 +161,11 @@ def _wild(leaf: Tensor, trial: Trial) -> Tensor:
     return torch.randn(leaf.shape, generator=trial.rng(f"beside {leaf.shape}"), dtype=leaf.dtype)
 
 
-def _lost(leaf: Tensor) -> Tensor:
+def _lost(leaf: Tensor, bad: float) -> Tensor:
     if not leaf.is_floating_point() or leaf.numel() == 0:
         return leaf
     rows = leaf.reshape(leaf.shape[0], -1).clone()
-    rows[:, -1] = math.nan
+    rows[:, -1] = bad
     return rows.reshape(leaf.shape)
 
 
