@@ -7,8 +7,12 @@ import pytest
 import torch
 
 from genpath.couplings import Pairs
-from genpath.generators import MarkovGenerator, flow
+from genpath.generators import MarkovGenerator, flow, product
 from genpath.jumps import RateJumps
+from genpath.laws import Gaussian
+from genpath.models import Model
+from genpath.noises import MatrixNoise
+from genpath.objectives import Regression
 from genpath.parts import Parts
 from genpath.paths import Draw
 from genpath.predictions import Prediction, Rule
@@ -18,7 +22,7 @@ from genpath.tableaus import EULER, RK4
 from genpath.testing import Trial, but, contracts, run_claim
 from genpath.testing.running import Bound
 
-from .toys import DOUBLE, Letters, normal
+from .toys import DOUBLE, RATES, Letters, chain, normal
 
 PLANE = Euclidean(2)
 
@@ -385,3 +389,192 @@ def wrong_samplers():
 @pytest.mark.parametrize(("case", "broken"), wrong_samplers().items(), ids=lambda c: str(c)[:60])
 def test_a_wrong_sampler_is_seen(case, broken):
     assert fails(SAMPLERS[case[0]][case[1]], broken)
+
+
+# -- objectives --------------------------------------------------------------------------------
+
+
+class Counts:
+    """x_t = x0 on the plane; the target is a count of mean exp(sin x), asked for as log rate."""
+
+    space, rules = PLANE, ()
+
+    @property
+    def predictions(self):
+        return {"rate": Prediction("rate", (2,), False, "log E[count | x]")}
+
+    def draw(self, t, x0, x1, rng):
+        return Draw(t, x0, x0, x1)
+
+    def target(self, name, draw):
+        return draw.x1
+
+
+def count_pairs(n, rng):
+    x = normal(n, 2, rng=rng)
+    return Pairs(x, torch.poisson(x.sin().exp(), generator=rng))
+
+
+def arc_model():
+    return Model(arc_velocity, Arc(), Gaussian((2,)))
+
+
+def count_model():
+    return Model(lambda t, x: x.sin(), Counts(), None, "rate")
+
+
+OBJECTIVES = {
+    "squared": by_name(contracts.objective(Regression, arc_model, arc_pairs, targets=arc_velocity)),
+    "cross-entropy": by_name(
+        contracts.objective(
+            lambda: Regression("cross_entropy"),
+            lambda: Model(flip_logits, Flips(), None, "logits"),
+            flip_pairs,
+        )
+    ),
+    "poisson": by_name(
+        contracts.objective(
+            lambda: Regression("poisson"),
+            count_model,
+            count_pairs,
+            targets=lambda t, x: x.sin().exp(),
+        )
+    ),
+}
+OF_EACH = [(name, claim) for name, claims in OBJECTIVES.items() for claim in claims.values()]
+
+
+@pytest.mark.parametrize(("name", "claim"), OF_EACH, ids=[f"{n}/{c.name}" for n, c in OF_EACH])
+def test_a_right_objective_keeps_its_claims_and_their_controls_fail(name, claim):
+    run_claim(Bound(claim, name), fast=True, search=False).require()
+
+
+def wrong_objectives():
+    squared, poisson = Regression(), Regression("poisson")
+
+    def parts(model, pairs, t, rng):
+        draw = model.path.draw(t, pairs.x0, pairs.x1, rng)
+        return model.path.target(model.predict, draw), model.field(t, draw.state)
+
+    def absolute(model, pairs, t, rng):
+        target, found = parts(model, pairs, t, rng)
+        return (target - found).abs().sqrt().sum(1)
+
+    def fourth(model, pairs, t, rng):
+        target, found = parts(model, pairs, t, rng)
+        return ((target - found) ** 4).sum(1)
+
+    def swapped(model, pairs, t, rng):
+        """Σ b log(b/(a + 1)) − b + a + 1: the model is the first argument, as it must not be."""
+        target, found = parts(model, pairs, t, rng)
+        return (found.exp() * (found - (target + 1).log()) - found.exp()).sum(1)
+
+    def averaged(model, pairs, t, rng):
+        return squared(model, pairs, t, rng).mean().expand(len(t))
+
+    def uphill(model, pairs, t, rng):
+        return -squared(model, pairs, t, rng)
+
+    return {
+        ("squared", "minimiser", "roots of differences"): but(squared, __call__=absolute),
+        ("squared", "minimiser", "a maximum"): but(squared, __call__=uphill),
+        ("squared", "gradient", "no Bregman divergence"): but(squared, __call__=fourth),
+        ("squared", "values", "one mean for all"): but(squared, __call__=averaged),
+        ("poisson", "minimiser", "swapped arguments"): but(poisson, __call__=swapped),
+        ("poisson", "gradient", "swapped arguments"): but(poisson, __call__=swapped),
+        ("poisson", "minimiser", "squares of the logarithm"): squared,
+    }
+
+
+@pytest.mark.parametrize(("case", "broken"), wrong_objectives().items(), ids=lambda c: str(c)[:60])
+def test_a_wrong_objective_is_seen(case, broken):
+    assert fails(OBJECTIVES[case[0]][case[1]], broken)
+
+
+# -- generators --------------------------------------------------------------------------------
+
+
+def turning(t, x):
+    return torch.stack([torch.sin(x[:, 1]) - t * x[:, 0], 0.5 * x[:, 0] * torch.cos(x[:, 1])], 1)
+
+
+def sigma(x):
+    one = torch.ones_like(x[:, 0])
+    top = torch.stack([1 + 0.3 * torch.cos(x[:, 1]), 0.2 * torch.sin(x[:, 0])], 1)
+    return torch.stack([top, torch.stack([0.4 * one, one], 1)], 1)
+
+
+def killed():
+    """A flow, a noise that depends on the state, and a potential."""
+
+    def evaluate(t, x):
+        noise = MatrixNoise(sigma(x), uniform=False)
+        return Parts(turning(t, x), noise, potential=torch.tanh(x[:, 0]))
+
+    return MarkovGenerator(PLANE, evaluate, {"velocity", "diffusion", "potential"})
+
+
+def tossed():
+    """Two letters that flip, beside a flow."""
+    return product({"x": flow(PLANE, turning), "letters": chain(RATES, (2,))})
+
+
+NINE = torch.tensor([3.0, 1, 2, 1, 4, 1, 2, 2, 5], dtype=DOUBLE) / 21
+
+
+def normals(n, rng):
+    return normal(n, 2, rng=rng)
+
+
+def nines(n, rng):
+    index = torch.multinomial(NINE, n, replacement=True, generator=rng)
+    return {"x": normals(n, rng), "letters": torch.stack([index // 3, index % 3], 1)}
+
+
+def log_normal(x):
+    return -0.5 * x.square().sum(1)
+
+
+def log_nine(s):
+    return log_normal(s["x"]) + NINE[3 * s["letters"][:, 0] + s["letters"][:, 1]].log()
+
+
+GENERATORS = {
+    "killed": by_name(contracts.generator(killed, normals, log_density=log_normal)),
+    "tossed": by_name(contracts.generator(tossed, nines, log_density=log_nine)),
+}
+OF_ALL = [(name, claim) for name, claims in GENERATORS.items() for claim in claims.values()]
+
+
+@pytest.mark.parametrize(("name", "claim"), OF_ALL, ids=[f"{n}/{c.name}" for n, c in OF_ALL])
+def test_a_right_generator_keeps_its_claims_and_their_controls_fail(name, claim):
+    run_claim(Bound(claim, name), fast=True, search=False).require()
+
+
+def wrong_generators():
+    gen = killed()
+
+    def uniform(t, x):
+        return replace(gen.evaluate(t, x), diffusion=MatrixNoise(sigma(x), uniform=True))
+
+    def undisturbed(f, t, x):
+        rest = replace(gen, evaluate=lambda t, x: replace(gen.evaluate(t, x), diffusion=None))
+        return replace(rest, has=gen.has - {"diffusion"}).apply(f, t, x)
+
+    def by_its_place(t, x):
+        return replace(
+            gen.evaluate(t, x), velocity=turning(t, x) * torch.linspace(0, 1, len(x))[:, None]
+        )
+
+    return {
+        ("one-step", "the noise is forgotten"): but(gen, apply=undisturbed),
+        ("adjointness", "the noise is forgotten"): but(gen, apply=undisturbed),
+        ("adjointness", "the derivatives of σ are forgotten"): replace(gen, evaluate=uniform),
+        ("parts", "the place in the batch counts"): replace(gen, evaluate=by_its_place),
+        ("linear", "L + L is 3 L"): but(gen, __add__=lambda other: 3 * gen),
+    }
+
+
+@pytest.mark.parametrize(("case", "broken"), wrong_generators().items(), ids=lambda c: str(c)[:60])
+def test_a_wrong_generator_is_seen(case, broken):
+    assert fails(GENERATORS["killed"][case[0]], broken)

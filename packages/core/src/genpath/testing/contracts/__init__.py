@@ -9,9 +9,11 @@ from __future__ import annotations
 from .codecs import codec as codec
 from .conversions import conversions as conversions
 from .couplings import coupling as coupling
+from .generators import generator as generator
 from .laws import law as law, line as line
 from .naming import named as named
 from .networks import network as network
+from .objectives import objective as objective
 from .paths import path as path
 from .samplers import sampler as sampler
 from .schedules import schedule as schedule
@@ -21,10 +23,12 @@ __all__ = [
     "codec",
     "conversions",
     "coupling",
+    "generator",
     "law",
     "line",
     "named",
     "network",
+    "objective",
     "path",
     "sampler",
     "schedule",

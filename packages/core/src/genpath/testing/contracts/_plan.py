@@ -107,7 +107,7 @@ def uniform(times: Sequence[float], count: int, rng: torch.Generator) -> Tensor:
 
 
 def rows_of(state: Any, index: Any) -> Any:
-    return None if state is None else gather(state, torch.as_tensor(index))
+    return None if state is None else gather(state, torch.as_tensor(index, dtype=torch.long))
 
 
 def redraw(path: ProbabilityPath, change: Callable[[Any], Any]) -> ProbabilityPath:
