@@ -18,6 +18,7 @@ from .repository import ROOT, members
 
 sys.path.insert(0, str(ROOT / "tools" / "docs"))
 try:
+    import docs_build
     import docs_claims
     import docs_docstrings
     import hooks
@@ -206,6 +207,18 @@ def test_a_package_built_alone_fetches_nothing_and_shows_every_name(built):
 
 
 # -- claims ---------------------------------------------------------------------------------
+
+
+def test_claims_are_measured_again_when_code_is_newer(tmp_path):
+    claims, code = tmp_path / "claims.json", tmp_path / "code.py"
+    code.write_text("")
+    assert docs_build.stale(claims, [code])
+    claims.write_text("{}")
+    os.utime(code, (1000, 1000))
+    assert not docs_build.stale(claims, [code])
+    os.utime(claims, (999, 999))
+    assert docs_build.stale(claims, [code])
+
 
 EVIDENCE = {
     "what": "|error|",
