@@ -17,21 +17,25 @@ def genpath_components(registry: Collector) -> None:
 
     def add(
         kind: str, name: str, target: str, summary: str, options: str | None = None,
-        needs: tuple[str, ...] = (),
+        needs: tuple[str, ...] = (), claims: str | None = None,
     ) -> None:  # fmt: skip
         where = None if options is None else f"{PACKAGE}.options:{options}"
-        registry.add(kind, name, f"{PACKAGE}.{target}", summary=summary, options=where, needs=needs)
+        justified = None if claims is None else f"{PACKAGE}.claims:{claims}"
+        registry.add(
+            kind, name, f"{PACKAGE}.{target}", summary=summary, options=where, needs=needs,
+            claims=justified,
+        )  # fmt: skip
 
     add("space", "categorical", "spaces:Categorical", "arrays of letters", "CategoricalOptions")
     add("law", "masked", "laws:masked", "all mask: the base of masked diffusion", needs=("space",))
     add("law", "uniform", "laws:uniform", "independent uniform letters", needs=("space",))
     add(
         "path", "masked", "paths:masked", "letters that come out of a mask one by one",
-        "PathOptions", ("state_space",),
+        "PathOptions", ("state_space",), "masked_path",
     )  # fmt: skip
     add(
         "path", "mixture", "paths:mixture", "base letters that turn into data letters one by one",
-        "PathOptions", ("state_space",),
+        "PathOptions", ("state_space",), "mixture_path",
     )  # fmt: skip
     add(
         "network", "transformer", "networks:transformer", "a bidirectional transformer over sites",
@@ -40,10 +44,12 @@ def genpath_components(registry: Collector) -> None:
     add(
         "objective", "masked_elbo", "objectives:masked_elbo",
         "the masked bound on −log p, in nats per sequence", "MaskedELBOOptions",
+        claims="masked_elbo",
     )  # fmt: skip
     add(
         "likelihood", "elbo", "likelihoods:elbo",
         "the masked bound on log p, by Monte Carlo, with its standard error", "ELBOOptions",
+        claims="elbo",
     )  # fmt: skip
     add(
         "data", "topics", "data:topics", "characters of Python's own help topics",
