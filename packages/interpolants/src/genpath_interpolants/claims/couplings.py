@@ -1,8 +1,10 @@
 r"""Couplings and other times: ends that determine each other, and what x_t tells of x_s.
 
-x0 = U1, x1 = U1 + U2          b = t x/(1+t²)
-x1 = c x0                      b = (ȧ/a) x, a = 1 + (c − 1) t
-E[x_s | x_t] = (1−s) E[x0 | x_t] + s E[x1 | x_t]      without latent noise
+    x0 = U1, x1 = U1 + U2          b = t x/(1+t²)
+    x1 = c x0                      b = (ȧ/a) x, a = 1 + (c − 1) t
+    E[x_s | x_t] = (1−s) E[x0 | x_t] + s E[x1 | x_t]      without latent noise
+
+The couplings are known in closed form, so the conditional expectations are too.
 """
 
 from __future__ import annotations

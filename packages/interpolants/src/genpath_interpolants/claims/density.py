@@ -159,7 +159,7 @@ def weak() -> Claim[Cases]:
             t = torch.full((count,), 0.6, dtype=DOUBLE)
 
             def state(t: Tensor, case: Case = case, pair: Any = (x0, x1)) -> Tensor:
-                found: Tensor = case.path.draw(t, pair[0], pair[1], seeded()).state
+                found: Tensor = case.path.draw(t, pair[0], pair[1], seeded(trial.seed)).state
                 return found
 
             x, speed = torch.func.jvp(state, (t,), (torch.ones_like(t),))[:2]
@@ -212,9 +212,6 @@ def endpoints() -> Claim[Cases]:
             found_b = case.path.convert("velocity", told, 0.0, x)
             yield equal(f"{case.words}: b(0, x) from E[x1]", found_b, start)
 
-    def dropped(case: Case) -> Case:
-        return without_score(case)
-
     def halved(case: Case, size: float) -> Case:
         square = case.path.schedule.gamma_squared
         rate = Scalar(square.value, lambda t: (1 + size) * square.rate(t))
@@ -223,7 +220,7 @@ def endpoints() -> Claim[Cases]:
 
     def without(case: Case) -> Case:
         def velocity(t: float, x: Tensor) -> Tensor:
-            return dropped(case).marginal.velocity(torch.full((len(x),), t, dtype=DOUBLE), x)
+            return without_score(case).marginal.velocity(torch.full((len(x),), t, dtype=DOUBLE), x)
 
         return replace(case, marginal=but(case.marginal, velocity=velocity))
 

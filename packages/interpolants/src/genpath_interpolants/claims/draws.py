@@ -1,8 +1,11 @@
 r"""Existence: x_t = (1−t) x0 + t x1 + γ(t) z moves as its target says and has the laws it should.
 
-E x_t, Cov x_t          those of a sum of normal vectors
-E e^{ik·x_t}            φ_I(k) e^{−γ²|k|²/2}
-ẋ_t                     the time derivative of the draw itself
+    E x_t, Cov x_t          those of a sum of normal vectors
+    E e^{ik·x_t}            φ_I(k) e^{−γ²|k|²/2}
+    ẋ_t                     the time derivative of the draw itself
+
+The laws and the derivative are found without the path: by sums of normal vectors, and by automatic
+differentiation of the draw.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 r"""Likelihoods: the density along the exact flow is that of the path.
 
-log p_t(x) = log p_0(X_{t,0}) − ∫_0^t div b = log p_1(X_{t,1}) + ∫_t^1 div b
+    log p_t(x) = log p_0(X_{t,0}) − ∫_0^t div b = log p_1(X_{t,1}) + ∫_t^1 div b
+
+The densities are those of the distributions of torch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 r"""Minimisers: the conditional expectation of the target, which the exact fields are.
 
-E[(target − field(x_t)) φ(x_t)] = 0                  for every φ
-L[f + g] − L[f] = ½ E|g|²                            f the exact field
-∂_θ E ½|target − f_θ|² = ∂_θ E ½|field − f_θ|²
+    L[f + g] − L[f] = ½ E|g|²                            f the exact field
+    ∂_θ E ½|target − f_θ|² = ∂_θ E ½|field − f_θ|²
+
+The fields are those of the mixture, which are compared with quadrature elsewhere.
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ def claims() -> tuple[Claim[Any], ...]:
     )
 
 
-def drawn(path: LinearPath, t: Tensor, pairs: Any) -> Tensor:
+def drawn(path: LinearPath, t: Tensor, pairs: Any, trial: Trial) -> Tensor:
     """x_t of the pairs, with the same latent noise each time."""
-    found: Tensor = path.draw(t, pairs.x0, pairs.x1, seeded()).state
+    found: Tensor = path.draw(t, pairs.x0, pairs.x1, seeded(trial.seed)).state
     return found
 
 
@@ -104,13 +105,15 @@ def excess(name: str, entries: tuple[str, ...]) -> Claim[Cases]:
             t = 0.1 + 0.8 * torch.rand(count, generator=rng, dtype=DOUBLE)
 
             def values(field: Any, pairs: Any = pairs, t: Tensor = t, path: Any = path) -> Tensor:
-                found: Tensor = Regression()(Model(field, path, base, name), pairs, t, seeded())
+                found: Tensor = Regression()(
+                    Model(field, path, base, name), pairs, t, seeded(trial.seed)
+                )
                 return found
 
             def wrong(t: Tensor, x: Any, case: Case = case) -> Tensor:
                 return other(case, t, x)
 
-            x = drawn(path, t, pairs)
+            x = drawn(path, t, pairs, trial)
             least = case.marginal.field(name)
             distance = 0.5 * (wrong(t, x) - least(t, x)).square().sum(1)
             yield mean(case.words, values(wrong) - values(least) - distance, 0.0)
@@ -147,7 +150,7 @@ def spread() -> Claim[Cases]:
             t = torch.full((count,), time, dtype=DOUBLE)
 
             def values(field: Any, t: Tensor = t) -> Tensor:
-                return Regression()(Model(field, path, base, "score"), pairs, t, seeded())
+                return Regression()(Model(field, path, base, "score"), pairs, t, seeded(trial.seed))
 
             gap = values(lambda t, x: least(t, x) + 1) - values(least)
             square = time * (1 - time)  # γ², and 1/V the Fisher information of the law
@@ -192,7 +195,9 @@ def two_points() -> Claim[LinearPath]:
                     cell = torch.bucketize(x[:, 0].contiguous(), edges)
                     return found + w[cell][:, None]
 
-                return Regression()(Model(field, path, base, name), pairs, times, seeded())
+                return Regression()(
+                    Model(field, path, base, name), pairs, times, seeded(trial.seed)
+                )
 
             zero = torch.zeros(len(edges) + 1, dtype=DOUBLE)
             columns = [
@@ -237,9 +242,9 @@ def gradient() -> Claim[Cases]:
 
             def conditional(w: Tensor, path: Any = path, pairs: Any = pairs, t: Any = t) -> Tensor:
                 model = Model(partial(field, w), path, base)
-                return Regression()(model, pairs, t, seeded())
+                return Regression()(model, pairs, t, seeded(trial.seed))
 
-            x = drawn(path, t, pairs)
+            x = drawn(path, t, pairs, trial)
             exactly = case.marginal.velocity(t, x)
 
             def marginal(w: Tensor, x: Any = x, t: Any = t, exactly: Any = exactly) -> Tensor:
@@ -305,7 +310,7 @@ def unbiased() -> Claim[Batches]:
         for words, stratified in (("independent", False), ("stratified", True)):
             t = thing.times(count, rng, stratified).double()
             yield mean(f"{words} times", thing.objective(model, pairs, t, rng), whole)
-            x = drawn(thing.path, t, pairs)
+            x = drawn(thing.path, t, pairs, trial)
             second = torch.cat([x, x**2], 1)
             square = (1 + std**2 + centre**2) / 3 + a / 30  # ∫ (1−t)², t² and γ²
             yield mean(f"moments, {words} times", second, torch.tensor([centre / 2, square]))

@@ -1,7 +1,9 @@
 r"""The exact marginals of the path between N(0, I) and a mixture, against quadrature and torch.
 
-p_t(x) = ∬ N(x; (1−t) x0 + t x1, γ²) φ(x0) p_1(x1) dx0 dx1
-E[y | x_t = x] = ∬ y · the same / p_t(x)
+    p_t(x) = ∬ N(x; (1−t) x0 + t x1, γ²) φ(x0) p_1(x1) dx0 dx1
+    E[y | x_t = x] = ∬ y · the same / p_t(x)
+
+The integrals are trapezoid sums, which are exact to rounding for such smooth functions.
 """
 
 from __future__ import annotations

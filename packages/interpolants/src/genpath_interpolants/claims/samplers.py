@@ -1,7 +1,8 @@
-r"""Sampling and scoring: flows and processes with noise run from the base to the data and back.
+r"""Sampling: flows and processes with noise run from the base to the data and back.
 
-X' = b     dX = (b + ε s) dt + √(2ε) dW     its reversal, from the data     all have the law p_t
-log p_1(x) = log p_0(X_0) − ∫ div b dt
+    X' = b     dX = (b + ε s) dt + √(2ε) dW     its reversal, from the data     all have the law p_t
+
+The exact fields are the mixture's, so that what is left is the error of the sampler.
 """
 
 from __future__ import annotations
