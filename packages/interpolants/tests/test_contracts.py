@@ -73,14 +73,6 @@ def test_rules_stay_finite_and_keep_shape_and_dtype_at_the_ends(gamma, base, sha
         assert torch.isfinite(result).all(), rule
 
 
-def test_the_same_seed_draws_the_same(rng):
-    path = build("sqrt", "any", (2,))
-    x0, x1 = torch.randn(2, 5, 2, generator=rng)
-    states = [path.draw(0.5, x0, x1, torch.Generator().manual_seed(s)).state for s in (1, 1, 2)]
-    assert torch.equal(states[0], states[1])
-    assert not torch.equal(states[0], states[2])
-
-
 def test_a_mixture_is_a_law_with_a_density_on_events_of_any_shape(rng):
     law = GaussianMixture(torch.tensor([0.5, 0.5]), torch.randn(2, 2, 3), torch.ones(2))
     assert isinstance(law, DensityLaw)
