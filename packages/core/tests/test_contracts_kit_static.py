@@ -564,3 +564,93 @@ def test_a_wrong_network_is_found(claim, change):
     accept(contracts.network(network, lambda n, rng: torch.randn(n, 2, generator=rng), (3,)))
     states = lambda n, rng: torch.randn(n, 2, generator=rng)  # noqa: E731
     fails(contracts.network(lambda: Normed(change), states, (3,)), claim)
+
+
+# -- operators ---------------------------------------------------------------------------------
+
+
+def ramp(x, weight):
+    """A smooth function of rows, with a weight per row."""
+    return weight[:, None] * x.sin() + x
+
+
+SAMPLES = [
+    contracts.Sample("rows", (normal(3, 2)(1, torch.Generator())[0], torch.rand(3).double())),
+]
+
+
+@torch.library.custom_op("genpath_tests::ramp", mutates_args=())
+def ramp_operator(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    work = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
+    return ramp(x.to(work), weight.to(work)).to(x.dtype).contiguous()
+
+
+@ramp_operator.register_fake
+def _(x, weight):
+    return torch.empty(x.shape, dtype=x.dtype)
+
+
+def backward(ctx, grad):
+    x, weight = ctx.saved_tensors
+    return grad * (weight[:, None] * x.cos() + 1), (grad * x.sin()).sum(1)
+
+
+ramp_operator.register_autograd(
+    backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs)
+)
+
+
+class Forgetful(torch.autograd.Function):
+    """The right values with a term of the gradient dropped."""
+
+    @staticmethod
+    def forward(x, weight):
+        return ramp(x, weight)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        return grad * weight[:, None] * x.cos(), (grad * x.sin()).sum(1)
+
+
+WRONG_OPERATORS = {
+    "a dropped term": ("values", lambda x, w: w[:, None] * x.sin()),
+    "summed in half precision": ("values", lambda x, w: (w.half()[:, None] * x.sin()).to(x) + x),
+    "another dtype": ("values", lambda x, w: ramp(x, w).double()),
+    "memory order for index order": (
+        "layouts",
+        lambda x, w: ramp(x.as_strided(x.shape, (x.shape[1], 1)), w),
+    ),
+    "the mean over rows": ("layouts", lambda x, w: ramp(x, w.mean().expand_as(w))),
+    "a row for no rows": (
+        "layouts",
+        lambda x, w: ramp(x, w) if len(x) else torch.zeros(1, 2, dtype=DOUBLE),
+    ),
+    "a gradient without a term": ("gradients", Forgetful.apply),
+    "no gradient": ("gradients", lambda x, w: ramp(x.detach(), w)),
+    "a value in Python": ("one-graph", lambda x, w: ramp(x, w) if float(x.sum()) > -1e9 else x),
+}  # fmt: skip
+
+
+def test_a_right_operator_passes():
+    accept(contracts.kernel(ramp_operator, ramp, SAMPLES))
+    accept(contracts.kernel(ramp, ramp, SAMPLES, dtypes=(DOUBLE, torch.float32)))
+
+
+@pytest.mark.parametrize(("claim", "wrong"), WRONG_OPERATORS.values(), ids=WRONG_OPERATORS)
+def test_a_wrong_operator_is_found(claim, wrong):
+    found = contracts.kernel(wrong, ramp, SAMPLES, compiled=claim == "one-graph")
+    found = [c for c in found if c.name == claim]
+    fails(found, claim)
+
+
+def test_a_wrong_fake_is_found():
+    other = torch.library.custom_op("genpath_tests::late", ramp_operator._init_fn, mutates_args=())
+    other.register_fake(lambda x, weight: x.new_empty(x.shape[0]))
+    fails(
+        contracts.kernel(other, ramp, SAMPLES, differentiable=False, compiled=False), "fake-shapes"
+    )

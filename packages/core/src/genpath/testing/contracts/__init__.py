@@ -10,6 +10,7 @@ from .codecs import codec as codec
 from .conversions import conversions as conversions
 from .couplings import coupling as coupling
 from .generators import generator as generator
+from .kernels import Sample as Sample, kernel as kernel
 from .laws import law as law, line as line
 from .naming import named as named
 from .networks import network as network
@@ -20,10 +21,12 @@ from .schedules import schedule as schedule
 from .spaces import space as space
 
 __all__ = [
+    "Sample",
     "codec",
     "conversions",
     "coupling",
     "generator",
+    "kernel",
     "law",
     "line",
     "named",
