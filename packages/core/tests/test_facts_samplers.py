@@ -15,7 +15,7 @@ import torch
 from genpath.errors import DomainError
 from genpath.generators import MarkovGenerator, flow, product
 from genpath.grids import TimeGrid
-from genpath.jumps import RateJumps, exposure, pick
+from genpath.jumps import RateJumps, exposure, leap, pick
 from genpath.noises import ScalarNoise
 from genpath.parts import Parts
 from genpath.reversal import log_transition
@@ -423,3 +423,11 @@ def test_a_letter_without_weight_is_not_picked_where_sums_round_up(dtype, power,
     """The smallest positive weight: u·w rounds to 0 or to w itself, which lies past the letter."""
     weights = torch.tensor([0.0, 2.0**power, 0.0], dtype=dtype).expand(1000, 3)
     assert torch.equal(pick(weights, rng), torch.ones(1000, dtype=torch.long))
+
+
+def test_a_site_without_rate_stays_where_the_uniform_is_zero(monkeypatch, rng):
+    """Uniforms lie in [0, 1): the smallest is 0, and it is not below a chance of 0."""
+    x = torch.tensor([0, 1])
+    jumps = RateJumps(torch.tensor([[0.0, 0.0], [1e-3, 0.0]], dtype=DOUBLE), x)
+    monkeypatch.setattr(torch, "rand", lambda shape, dtype, **_: torch.zeros(shape, dtype=dtype))
+    assert leap(jumps, x, 0.0, 0.1, rng).tolist() == [0, 0]

@@ -290,6 +290,14 @@ class TestLikelihoods:
         worse = coarse(scene(model_on(data, Standardise.fit(data.train)), data))
         assert worse.metrics["baseline-kernel/nll"] > found.metrics["baseline-kernel/nll"] + 0.5
 
+    def test_the_ridge_widens_a_flat_cloud(self) -> None:
+        """Rows ±(1, 1): variances 2 and 0, and the ridge 0.01 adds itself to both."""
+        rows = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+        data = replace(normal_rows(), train=rows, test=torch.zeros(2, 2))
+        found = GaussianBaseline(ridge=0.01)(scene(model_on(data, Identity()), data)).metrics
+        exact = math.log(2 * math.pi) + 0.5 * math.log(2.01 * 0.01)
+        assert found["baseline/nll"] == pytest.approx(exact, abs=1e-6)
+
     def test_baselines_refuse_letters(self) -> None:
         data = replace(normal_rows(), space=Product({"x": Euclidean(2)}))
         rows = {"x": data.train}
@@ -322,6 +330,32 @@ class TestLooks:
         assert sheet.shape == (3, 8)
         assert sheet[0, [0, 1, 3, 4, 6, 7]].tolist() == [0, 1, 2, 3, 4, 5]
         assert sheet[2, [0, 1, 3, 4, 6, 7]].tolist() == [6, 7, 8, 9, 10, 11]
+
+    @pytest.mark.parametrize("count", [2, 20])
+    def test_a_sheet_takes_fewer_pictures_or_more(self, count: int) -> None:
+        pictures = torch.arange(2.0 * count).reshape(count, 2) + 1
+        evaluation = Images(height=1, width=2, rows=2, columns=3, low=0.0, high=0.5)
+        sheet = evaluation._sheet(pictures)
+        seen = sheet[::2][:, [0, 1, 3, 4, 6, 7]].reshape(6, 2)
+        assert torch.equal(seen[:count], pictures[:6])
+        assert bool((seen[count:] == 0.25).all()) and bool((sheet[1] == 0.25).all())
+        data = normal_rows()
+        found = evaluation(scene(model_on(data, Identity()), data, data.train)).figures[0]
+        assert found.size == (9.0, pytest.approx(2.0))  # sheets of 2 × 6 pixels, side by side
+
+    def test_as_many_pairs_are_shown_as_there_are(self) -> None:
+        from matplotlib.figure import Figure as Canvas
+
+        data = normal_rows()
+        for shown, count in ((3, 3), (8, 5)):
+            evaluation = Nearest(height=1, width=2, shown=shown)
+            world = scene(model_on(data, Identity()), data, data.train[:5])
+            figure = evaluation(world).figures[0]
+            canvas = Canvas()
+            figure.draw(canvas)
+            pictures = [axes.images[0].get_array().tolist() for axes in canvas.axes]
+            assert len(pictures) == 2 * count and figure.size[0] == pytest.approx(1.1 * count)
+            assert pictures[:count] == pictures[count:]  # the samples are training rows
 
     def test_a_sheet_of_the_wrong_size_is_refused(self) -> None:
         data = normal_rows()
