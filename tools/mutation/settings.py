@@ -19,7 +19,7 @@ EXCLUDED = (
     "claims.py",
     "claims/*",
     "lazy.py",
-    # of run/, the text, the display and the files; training, samples and seeds stay
+    # of run/, the text, the display and the files; training and seeds stay
     "run/assembly.py",
     "run/checkpoints.py",
     "run/commands.py",
@@ -27,6 +27,7 @@ EXCLUDED = (
     "run/folder.py",
     "run/progress.py",
     "run/report.py",
+    "run/samples.py",
     "run/stages.py",
     "run/tables.py",
 )
