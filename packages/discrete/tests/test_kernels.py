@@ -156,14 +156,14 @@ def alike(edge=EXACT):
 
 
 def case(name, *shape, letters, scale=2.0, shift=0.0, chance="one"):
-    """Half of the sites masked; uniforms with the two ends of [0, 1) among them."""
+    """Half of the sites masked; among the uniforms both ends of [0, 1), and the chance itself."""
     rng = torch.Generator().manual_seed(letters + len(shape))
     logits = scale * torch.randn(*shape, letters, generator=rng, dtype=DOUBLE) + shift
     state = torch.randint(0, letters, shape, generator=rng)
     state = torch.where(torch.rand(shape, generator=rng) < 0.5, letters, state)
-    state.reshape(-1)[:2] = letters
+    state.reshape(-1)[:4] = letters
     reveal, letter = torch.rand(2, *shape, generator=rng, dtype=DOUBLE)
-    reveal.reshape(-1)[:2] = 0.0
+    reveal.reshape(-1)[:4] = torch.tensor([0.0, 0.0, 0.9, 0.9], dtype=DOUBLE)
     letter.reshape(-1)[:2] = torch.tensor([0.0, 1 - 2.0**-53])[: letter.numel()]
     sizes = {"one": (), "rows": shape[:1], "sites": shape}[chance]
     return Case(
