@@ -114,35 +114,34 @@ class MixtureMarginal:
 
     def velocity(self, t: Tensor | float, x: Tensor) -> Tensor:
         """E[ẋ_t | x_t = x]."""
-        times, _, variances = self._moments(t, x)
+        moments = times, _, variances = self._moments(t, x)
         inner = per_row(times, variances)
         rate = per_row(self.path.schedule.gamma_gamma_rate(times), variances)
         slope = (inner * self.mixture.stds**2 - (1 - inner) + rate) / variances
-        return self._mixed(t, x, self.mixture.means.expand_as(variances), slope)
+        return self._mixed(moments, x, self.mixture.means.expand_as(variances), slope)
 
     def score(self, t: Tensor | float, x: Tensor) -> Tensor:
         """∇log p_t(x)."""
-        _, _, variances = self._moments(t, x)
-        return self._mixed(t, x, torch.zeros_like(variances), -1 / variances)
+        moments = _, _, variances = self._moments(t, x)
+        return self._mixed(moments, x, torch.zeros_like(variances), -1 / variances)
 
     def denoiser(self, t: Tensor | float, x: Tensor) -> Tensor:
         """E[x1 | x_t = x]."""
-        times, _, variances = self._moments(t, x)
+        moments = times, _, variances = self._moments(t, x)
         slope = per_row(times, variances) * self.mixture.stds**2 / variances
-        return self._mixed(t, x, self.mixture.means.expand_as(variances), slope)
+        return self._mixed(moments, x, self.mixture.means.expand_as(variances), slope)
 
     def base_denoiser(self, t: Tensor | float, x: Tensor) -> Tensor:
         """E[x0 | x_t = x]."""
-        times, _, variances = self._moments(t, x)
-        return self._mixed(
-            t, x, torch.zeros_like(variances), (1 - per_row(times, variances)) / variances
-        )
+        moments = times, _, variances = self._moments(t, x)
+        slope = (1 - per_row(times, variances)) / variances
+        return self._mixed(moments, x, torch.zeros_like(variances), slope)
 
     def noise(self, t: Tensor | float, x: Tensor) -> Tensor:
         """E[z | x_t = x]; 0 where γ = 0."""
-        times, _, variances = self._moments(t, x)
+        moments = times, _, variances = self._moments(t, x)
         slope = per_row(self.path.schedule.gamma(times), variances) / variances
-        return self._mixed(t, x, torch.zeros_like(variances), slope)
+        return self._mixed(moments, x, torch.zeros_like(variances), slope)
 
     def field(self, name: str) -> Field:
         """The field of a prediction, by its name."""
@@ -157,9 +156,15 @@ class MixtureMarginal:
         total = (1 - times) ** 2 + self.path.schedule.gamma_squared(times)
         return times, inner * means, inner**2 * self.mixture.stds**2 + per_row(total, means)
 
-    def _mixed(self, t: Tensor | float, x: Tensor, at_mean: Tensor, slope: Tensor) -> Tensor:
+    def _mixed(
+        self,
+        moments: tuple[Tensor, Tensor, Tensor],
+        x: Tensor,
+        at_mean: Tensor,
+        slope: Tensor,
+    ) -> Tensor:
         """Σ_k P(k | x) (at_mean_k + slope_k (x − μ_k))."""
-        _, means, variances = self._moments(t, x)
+        _, means, variances = moments
         posterior = torch.softmax(_log_terms(self.mixture.weights, means, variances, x), 1)
         values = at_mean + slope * (x.unsqueeze(1) - means)
         return (per_row(posterior, values) * values).sum(1)
