@@ -152,7 +152,7 @@ def weak() -> Claim[Cases]:
     directions = ((0.9, 0.2), (-0.3, 1.1), (1.2, -0.7))
 
     def check(found: Cases, trial: Trial) -> Iterator[Evidence]:
-        count = trial.count(60_000, 20_000)
+        count = trial.count(40_000, 20_000)
         for case in found:
             rng = trial.rng(case.words)
             x0, x1 = normal(count, 2, rng=rng), case.law.sample(count, rng)

@@ -260,7 +260,7 @@ def fourier() -> Claim[Cases]:
     def check(found: Cases, trial: Trial) -> Iterator[Evidence]:
         waves = torch.tensor([[0.8, 0.3], [-0.5, 1.1], [1.3, 0.2]], dtype=DOUBLE)
         for case in found:
-            rng, count, t = trial.rng(case.words), trial.count(120_000, 40_000), 0.4
+            rng, count, t = trial.rng(case.words), trial.count(80_000, 40_000), 0.4
             x0, x1 = normal(count, 2, rng=rng), case.law.sample(count, rng)
             draw = case.path.draw(t, x0, x1, rng)
             speed = case.path.target("velocity", draw) @ waves.T

@@ -98,7 +98,7 @@ def excess(name: str, entries: tuple[str, ...]) -> Claim[Cases]:
         return 0.3 * exactly + 0.1 * torch.sin(x + 0.5)
 
     def check(found: Cases, trial: Trial) -> Iterator[Evidence]:
-        count, base = trial.count(60_000, 20_000), Gaussian((2,), dtype=DOUBLE)
+        count, base = trial.count(40_000, 20_000), Gaussian((2,), dtype=DOUBLE)
         for case in found:
             rng, path = trial.rng(case.words), case.path
             pairs = Pairs(normal(count, 2, rng=rng), case.law.sample(count, rng))
@@ -143,7 +143,7 @@ def spread() -> Claim[Cases]:
 
     def check(found: Cases, trial: Trial) -> Iterator[Evidence]:
         (case,) = found
-        count, base = trial.count(120_000, 60_000), Gaussian((1,), dtype=DOUBLE)
+        count, base = trial.count(80_000, 40_000), Gaussian((1,), dtype=DOUBLE)
         rng, path, least = trial.rng(), case.path, case.marginal.score
         pairs = Pairs(normal(count, 1, rng=rng), case.law.sample(count, rng))
         for time in (0.5, 0.02, 0.002):
@@ -230,7 +230,7 @@ def gradient() -> Claim[Cases]:
     """The gradient of the regression on conditional targets is that on the marginal field."""
 
     def check(found: Cases, trial: Trial) -> Iterator[Evidence]:
-        count, base = trial.count(40_000, 16_000), Gaussian((2,), dtype=DOUBLE)
+        count, base = trial.count(32_000, 16_000), Gaussian((2,), dtype=DOUBLE)
         theta = torch.tensor([0.3, -0.2, 0.5, 0.1], dtype=DOUBLE)
         for case in found:
             rng, path = trial.rng(case.words), case.path

@@ -92,7 +92,7 @@ def flow_law() -> Claim[Cases]:
     def check(found: Cases, trial: Trial) -> Iterator[Evidence]:
         for case in found:
             rng, steps = trial.rng(case.words), 16
-            start = normal(trial.count(30_000, 8_000), 1, rng=rng)
+            start = normal(trial.count(20_000, 8_000), 1, rng=rng)
             gen, grid = generator(case, ODE()), TimeGrid.uniform(steps)
             kept = (steps // 4, steps // 2, steps)
             solved = integrate(RungeKutta(RK4), gen, start, grid, rng, record=kept)
@@ -135,7 +135,7 @@ def noisy_law() -> Claim[Cases]:
         return [features(x) for x in solved.trajectory]
 
     def check(found: Cases, trial: Trial) -> Iterator[Evidence]:
-        count = trial.count(40_000, 8_000)
+        count = trial.count(16_000, 8_000)
         for case in found:
             rng, gen = trial.rng(case.words), generator(case, SDE(0.8))
             runs = [("from the base", gen, 0.0)]
