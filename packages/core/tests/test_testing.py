@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from genpath.cli import main
+from genpath.cli.verifying import print_table
 from genpath.errors import DomainError, PluginError, RunError, ShapeError, UnknownComponentError
 from genpath.plugins import Component, PluginRecord, Registry, Topic
 from genpath.testing import (
@@ -534,6 +535,29 @@ class TestVerify:
     def test_fail_fast_stops(self, known, capsys):
         assert main(["verify", "--fast", "--fail-fast"]) == 1
         assert "0 of 1 claims hold" in capsys.readouterr().out
+
+
+def test_the_number_of_workers_changes_no_number(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENPATH_STATE", str(tmp_path))
+    found = []
+    for jobs in ("1", "2"):
+        path = tmp_path / f"{jobs}.json"
+        command = ["verify", "schedule.cosine", "law.gaussian", "--fast", "--jobs", jobs]
+        assert main([*command, "--seed", "3", "--json", str(path)]) == 0
+        claims = json.loads(path.read_text())["claims"]
+        # a quick check is searched further: how quick it was is not a matter of numbers
+        found.append([(c["name"], c["evidence"], c["controls"]) for c in claims])
+    assert found[0] == found[1] and len(found[0]) > 5
+
+
+def test_a_claim_whose_distribution_is_missing_is_left_out_and_said_to_be(capsys):
+    claim = claim_of(requires=("no_such_module",))
+    verdict = run_claim(Bound(claim, "schedule.mine"))
+    assert verdict.passed and not verdict.holds and not verdict.evidence
+    print_table([verdict], seed=0, fast=True)
+    said = capsys.readouterr().out
+    assert "no_such_module is not installed" in said
+    assert "0 of 1 claims hold, 1 not measured" in said
 
 
 # -- claims as tests ---------------------------------------------------------------------------

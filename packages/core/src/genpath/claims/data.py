@@ -54,6 +54,7 @@ def _rows() -> Claim[Any]:
         load,
         check,
         (Control("one pixel of one image is inverted", darker),),
+        requires=("sklearn",),
     )
 
 
@@ -74,6 +75,7 @@ def _disjoint() -> Claim[Any]:
         load,
         check,
         (Control("one training image is in the test split", leaked),),
+        requires=("sklearn",),
     )
 
 
@@ -96,9 +98,7 @@ def splits() -> tuple[Claim[Any], ...]:
 
     def biased(split: Any, size: float) -> Any:
         def other(keys: Any, fractions: Any) -> list[Tensor]:
-            found: list[Tensor] = split(
-                keys, (fractions[0] + 0.2 * size, fractions[1] * (1 - size))
-            )
+            found: list[Tensor] = split(keys, (fractions[0] + size, fractions[1] * (1 - 5 * size)))
             return found
 
         return other
@@ -116,7 +116,7 @@ def splits() -> tuple[Claim[Any], ...]:
             lambda: hash_split,
             check,
             (
-                dial("the training share + 0.2 δ", biased),
+                dial("the training share + δ", biased, 0.2),
                 Control("the place in the list enters the key", by_place),
             ),
         ),

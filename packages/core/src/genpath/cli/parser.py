@@ -120,6 +120,9 @@ def _verify(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=int, default=1, metavar="N", help="repeat under N seeds and count failures"
     )
     parser.add_argument("--fast", action="store_true", help="fewer samples")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes (default: one per processor, up to 8)"
+    )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     parser.add_argument("--json", metavar="FILE", help="write the evidence as JSON")
     parser.add_argument(

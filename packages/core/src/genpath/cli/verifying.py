@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from genpath.cli.inspecting import discovered
@@ -38,26 +38,37 @@ def verify(command: Namespace) -> int:
 
 
 def _measure(bounds: list[Bound], command: Namespace) -> list[Verdict]:
-    """Run the claims, with progress on standard error."""
+    """Run the claims, with progress on standard error; the verdicts in the claims' order."""
     from rich.console import Console
 
     from genpath.run.progress import Display
-    from genpath.testing.running import run_claims
 
-    _one_thread()
-    verdicts: list[Verdict] = []
+    found: dict[str, Verdict] = {}
     with Display(Console(stderr=True)).task("claims", len(bounds)) as task:
-        for verdict in run_claims(
-            bounds,
-            seed=command.seed,
-            fast=command.fast,
-            tell=lambda bound: task.update(len(verdicts), bound.name),
-        ):
-            verdicts.append(verdict)
-            task.update(len(verdicts), verdict.bound.name)
+        for verdict in _verdicts(bounds, command, command.seed, search=True):
+            found[verdict.bound.name] = verdict
+            task.update(len(found), verdict.bound.name)
             if command.fail_fast and not verdict.passed:
                 break
-    return verdicts
+    return [found[bound.name] for bound in bounds if bound.name in found]
+
+
+def _verdicts(
+    bounds: list[Bound], command: Namespace, seed: int, *, search: bool
+) -> Iterator[Verdict]:
+    """The claims here, or on several processors."""
+    from genpath.testing.parallel import run_in_parallel, workers
+    from genpath.testing.running import run_claims
+
+    processes = workers(len(bounds), command.jobs)
+    if processes > 1:
+        without = command.without
+        yield from run_in_parallel(
+            bounds, processes, seed=seed, fast=command.fast, search=search, without=without
+        )
+        return
+    _one_thread()
+    yield from run_claims(bounds, seed=seed, fast=command.fast, search=search)
 
 
 def _one_thread() -> None:
@@ -83,6 +94,7 @@ def print_table(verdicts: list[Verdict], *, seed: int, fast: bool) -> None:
         rows += [_row(verdict) for verdict in found]
     print(table([row + [""] * (len(HEADER) - len(row)) for row in rows]))
     failed = [verdict for verdict in verdicts if not verdict.passed]
+    left_out = sum(bool(verdict.left_out) for verdict in verdicts)
     for verdict in failed:
         print(f"\nFAILED {verdict.bound.name}: {verdict.bound.claim.statement}")
         print("\n".join(f"  {line}" for line in verdict.faults()))
@@ -90,8 +102,9 @@ def print_table(verdicts: list[Verdict], *, seed: int, fast: bool) -> None:
     rejected = sum(control.rejected for control in controls)
     seconds = sum(verdict.seconds for verdict in verdicts)
     print(
-        f"\n{len(verdicts) - len(failed)} of {len(verdicts)} claims hold, {rejected} of "
-        f"{len(controls)} controls rejected, seed {seed}"
+        f"\n{len(verdicts) - len(failed) - left_out} of {len(verdicts)} claims hold, "
+        f"{f'{left_out} not measured, ' if left_out else ''}"
+        f"{rejected} of {len(controls)} controls rejected, seed {seed}"
         f"{', fast' if fast else ''}, {seconds:.0f} s; "
         f"chance of a false alarm below {false_alarm(verdicts):.1g}"
     )
@@ -100,6 +113,8 @@ def print_table(verdicts: list[Verdict], *, seed: int, fast: bool) -> None:
 def _row(verdict: Verdict) -> list[str]:
     mark = "ok" if verdict.passed else "FAILED"
     name, worst = "  " + verdict.bound.claim.name, verdict.worst
+    if verdict.left_out:
+        return ["--", name, "not measured", verdict.left_out, "", ""]
     if worst is None:
         return [mark, name, "error", "", "", ""]
     tolerance = f"± {worst.tolerance:.2g}"
@@ -169,21 +184,21 @@ def _many_seeds(bounds: list[Bound], command: Namespace) -> int:
     from rich.console import Console
 
     from genpath.run.progress import Display
-    from genpath.testing.running import false_alarm, run_claims
+    from genpath.testing.running import false_alarm
 
-    _one_thread()
     seeds = range(command.seed, command.seed + command.seeds)
     faulty: list[str] = []
     failures, passed_controls, chance, done = 0, 0, 0.0, 0
     with Display(Console(stderr=True)).task("claims", len(bounds) * len(seeds)) as task:
         for seed in seeds:
             verdicts = []
-            for verdict in run_claims(bounds, seed=seed, fast=command.fast, search=False):
+            for verdict in _verdicts(bounds, command, seed, search=False):
                 verdicts.append(verdict)
                 task.update(done := done + 1, f"seed {seed} {verdict.bound.name}")
                 faulty += [f"seed {seed} {verdict.bound.name}: {x}" for x in verdict.faults()]
-            failures += sum(not verdict.holds for verdict in verdicts)
-            passed_controls += sum(not verdict.rejects for verdict in verdicts)
+            measured = [verdict for verdict in verdicts if not verdict.left_out]
+            failures += sum(not verdict.holds for verdict in measured)
+            passed_controls += sum(not verdict.rejects for verdict in measured)
             chance += false_alarm(verdicts)
     print("\n".join(faulty) + ("\n" if faulty else ""), end="")
     print(

@@ -15,6 +15,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import torch
@@ -137,6 +138,8 @@ class Claim(Generic[Thing]):
         formula: the statement in LaTeX, for the page of claims.
         entries: up to three ids of the theory ledger whose *Verify by* the check performs.
         owes: which of the five things owed it settles, if any.
+        requires: modules of optional distributions without which it cannot be measured; where one
+            is not installed, the claim is left out, and said to be.
 
     Raises:
         DomainError: no control, more than three entries, or a name that is not plain.
@@ -159,6 +162,7 @@ class Claim(Generic[Thing]):
     formula: str = ""
     entries: Sequence[str] = ()
     owes: Owed = ""
+    requires: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         where = f"claim {self.name!r}"
@@ -172,6 +176,11 @@ class Claim(Generic[Thing]):
             )
         if isinstance(self.entries, str) or len(self.entries) > 3:
             raise DomainError(where, "a claim cites at most three entries.", got=str(self.entries))
+
+    @property
+    def missing(self) -> list[str]:
+        """The required modules that are not installed."""
+        return [name for name in self.requires if find_spec(name) is None]
 
     def measure(self, thing: Thing, trial: Trial) -> tuple[Evidence, ...]:
         """The evidence on a thing.

@@ -89,7 +89,7 @@ def record(sources: Iterable[Component | Topic], verdicts: Iterable[Verdict], da
     records = read_records()
     for source in sources:
         found = by_subject.get(source.subject, [])
-        if found:
+        if found and not any(verdict.left_out for verdict in found):
             records[_key(source)] = {
                 "version": source.version,
                 "code": _code(source.claims),

@@ -71,6 +71,7 @@ class Verdict:
         controls: what became of the controls.
         detects: the smallest fault seen, in words and size, where it was looked for.
         error: what the check raised.
+        left_out: why it was not measured, where an optional distribution is not installed.
         seconds: what it took.
     """
 
@@ -79,6 +80,7 @@ class Verdict:
     controls: tuple[ControlResult, ...] = ()
     detects: tuple[str, float] | None = None
     error: str = ""
+    left_out: str = ""
     seconds: float = 0.0
     seed: int = 0
     fast: bool = False
@@ -95,8 +97,8 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the claim holds and its controls are rejected."""
-        return self.holds and self.rejects
+        """Whether the claim holds and its controls are rejected; also if it was left out."""
+        return bool(self.left_out) or (self.holds and self.rejects)
 
     @property
     def worst(self) -> Evidence | None:
@@ -152,6 +154,7 @@ class Verdict:
             "owes": claim.owes,
             "passed": self.passed,
             "error": self.error,
+            "left_out": self.left_out,
             "seconds": round(self.seconds, 3),
             "evidence": [evidence.to_dict() for evidence in self.evidence],
             "controls": [vars(control) for control in self.controls],
@@ -189,6 +192,9 @@ def run_claim(bound: Bound, *, seed: int = 0, fast: bool = False, search: bool =
         (True, '√x × (1 + 4.8e-07)')
     """
     claim, trial, clock = bound.claim, Trial(bound.name, seed, fast), _Clock()
+    if claim.missing:
+        left_out = f"{' and '.join(claim.missing)} is not installed"
+        return Verdict(bound, left_out=left_out, seed=seed, fast=fast)
     try:
         thing = claim.make()
         evidence = claim.measure(thing, trial)
@@ -199,7 +205,7 @@ def run_claim(bound: Bound, *, seed: int = 0, fast: bool = False, search: bool =
     detects = None
     if search and all(e.passed for e in evidence) and (not fast or once < 0.02):
         detects = _smallest(claim, controls, trial)
-    return Verdict(bound, evidence, controls, detects, "", clock(), seed, fast)
+    return Verdict(bound, evidence, controls, detects, "", "", clock(), seed, fast)
 
 
 def _plant(claim: Claim[Any], control: Control[Any], trial: Trial) -> ControlResult:

@@ -73,7 +73,7 @@ def _far_apart(path: ProbabilityPath, plan: Plan, rng: torch.Generator) -> Pairs
     """Pairs whose ends are farther apart than most, but not the farthest, where curves are cut."""
     ends = plan.pairs(16 * GROUPS, rng)
     if ends.x0 is None:
-        return Pairs(None, rows_of(ends.x1, range(GROUPS)))  # type: ignore[arg-type]
+        return Pairs(None, rows_of(ends.x1, range(GROUPS)))
     ranked = path.space.distance(ends.x0, ends.x1).argsort()
     picked = ranked[11 * GROUPS : 15 * GROUPS : GROUPS]
     return Pairs(rows_of(ends.x0, picked), rows_of(ends.x1, picked))
