@@ -466,11 +466,15 @@ class TestCoverage:
         entries = ledger()
         assert len({entry.entry for entry in entries}) == len(entries) > 400
         cited = claim_of(entries=("D.17", "Z.99"), owes="density")
-        lines = "\n".join(report([Bound(cited, "path.waves.root")])).splitlines()
+        constructions = ["path.waves.root", "path.waves.bare"]
+        found = report([Bound(cited, "path.waves.root")], constructions)
+        lines = "\n".join(found).splitlines()
         assert lines[-1] == f"covered 1 of {len(entries)}"
         assert "not in the ledger: Z.99 (path.waves.root/root)" in lines
         row = next(line for line in lines if line.startswith("path.waves.root"))
         assert "owes existence, reverse, minimiser, control" in row
+        bare = next(line for line in lines if line.startswith("path.waves.bare"))
+        assert "owes existence, density, reverse, minimiser, control" in bare
         assert list(report([]))[-1].startswith("covered 0 of")
 
 

@@ -212,6 +212,7 @@ def _coverage(known: Registry) -> int:
     from genpath.testing.coverage import report
     from genpath.testing.finding import claims_of
 
-    lines: Iterable[str] = report(claims_of(among=known))
+    paths = [component.subject for component in known.components("path")]
+    lines: Iterable[str] = report(claims_of(among=known), paths)
     print("\n".join(lines))
     return 0

@@ -90,18 +90,22 @@ def ledger() -> tuple[Entry, ...]:
     return tuple(Entry(**row) for row in csv.DictReader(text.splitlines()))
 
 
-def report(claims: Iterable[Bound]) -> Iterator[str]:
+def report(claims: Iterable[Bound], constructions: Iterable[str] = ()) -> Iterator[str]:
     """The lines of ``genpath verify --coverage``.
 
     Per section the share of its entries that a claim cites, and whose they are; per construction
     the five things owed; entries that are cited and not in the ledger; last ``covered N of M``.
+
+    Args:
+        claims: all claims.
+        constructions: the subjects that owe: every path.
     """
     bounds, entries = list(claims), ledger()
     cited = {entry for bound in bounds for entry in bound.claim.entries}
     known = {entry.entry for entry in entries}
     yield from _sections(entries, cited)
     yield ""
-    yield from _owed(bounds)
+    yield from _owed(bounds, constructions)
     for stray in sorted(cited - known):
         holders = ", ".join(b.name for b in bounds if stray in b.claim.entries)
         yield f"not in the ledger: {stray} ({holders})"
@@ -135,13 +139,12 @@ def _sections(entries: tuple[Entry, ...], cited: set[str]) -> Iterator[str]:
     yield table(rows)
 
 
-def _owed(bounds: list[Bound]) -> Iterator[str]:
-    """A row per subject that settles something owed, a column per thing owed."""
-    counts: dict[str, dict[str, int]] = {}
+def _owed(bounds: list[Bound], constructions: Iterable[str]) -> Iterator[str]:
+    """A row per construction, a column per thing owed: how many claims settle it."""
+    counts = {subject: dict.fromkeys(OWED, 0) for subject in constructions}
     for bound in bounds:
-        if bound.claim.owes:
-            row = counts.setdefault(bound.subject, dict.fromkeys(OWED, 0))
-            row[bound.claim.owes] += 1
+        if bound.claim.owes and bound.subject in counts:
+            counts[bound.subject][bound.claim.owes] += 1
     yield "what is owed per construction: " + "; ".join(f"{k} = {v}" for k, v in OWED.items())
     rows = [["construction", *OWED, ""]]
     for subject, row in counts.items():
