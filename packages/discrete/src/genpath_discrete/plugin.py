@@ -26,9 +26,18 @@ def genpath_components(registry: Collector) -> None:
             claims=justified,
         )  # fmt: skip
 
-    add("space", "categorical", "spaces:Categorical", "arrays of letters", "CategoricalOptions")
-    add("law", "masked", "laws:masked", "all mask: the base of masked diffusion", needs=("space",))
-    add("law", "uniform", "laws:uniform", "independent uniform letters", needs=("space",))
+    add(
+        "space", "categorical", "spaces:Categorical", "arrays of letters", "CategoricalOptions",
+        claims="categorical",
+    )  # fmt: skip
+    add(
+        "law", "masked", "laws:masked", "all mask: the base of masked diffusion",
+        needs=("space",), claims="masked_law",
+    )  # fmt: skip
+    add(
+        "law", "uniform", "laws:uniform", "independent uniform letters",
+        needs=("space",), claims="uniform_law",
+    )  # fmt: skip
     add(
         "path", "masked", "paths:masked", "letters that come out of a mask one by one",
         "PathOptions", ("state_space",), "masked_path",
@@ -39,7 +48,7 @@ def genpath_components(registry: Collector) -> None:
     )  # fmt: skip
     add(
         "network", "transformer", "networks:transformer", "a bidirectional transformer over sites",
-        "TransformerOptions", ("space", "prediction"),
+        "TransformerOptions", ("space", "prediction"), "transformer",
     )  # fmt: skip
     add(
         "objective", "masked_elbo", "objectives:masked_elbo",
@@ -53,13 +62,22 @@ def genpath_components(registry: Collector) -> None:
     )  # fmt: skip
     add(
         "data", "topics", "data:topics", "characters of Python's own help topics",
-        "TopicsOptions",
+        "TopicsOptions", claims="topics",
     )  # fmt: skip
     add(
         "evaluation", "ngram_baselines", "evaluations:NgramBaselines",
         "held-out cross-entropy of unigrams, bigrams and trigrams", "NgramOptions",
+        claims="ngram_baselines",
     )  # fmt: skip
     add(
         "evaluation", "text_samples", "evaluations:TextSamples",
         "samples as text, and how often each letter occurs", "TextSamplesOptions",
+        claims="text_samples",
     )  # fmt: skip
+    for name, summary in (
+        ("table", "a law of letters as a table, and what it says of masked sites"),
+        ("jumps", "jump parts with a closed form over a step"),
+        ("masked_step", "the operator that reveals masks straight from logits"),
+        ("chains", "a chain of three letters: its steps, its reversal, its path law"),
+    ):
+        registry.topic(name, f"{PACKAGE}.claims:{name}", summary=summary)

@@ -31,6 +31,7 @@ from genpath.testing import (
     Trial,
     at_most,
     but,
+    contracts,
     dial,
     equal,
     exact,
@@ -75,7 +76,7 @@ ENTROPY, WRONG_MEAN, INFORMATION = 1.248780543, 1.280781801, 0.132505451
 
 def objective() -> tuple[Claim[Any], ...]:
     """Those of the masked ELBO."""
-    return (known_values(), counts(), carried_over())
+    return (known_values(), counts(), carried_over(), *values())
 
 
 def masked() -> tuple[Claim[Any], ...]:
@@ -248,6 +249,24 @@ def counts() -> Claim[Bounds]:
         r"\mathbb{E}_{n \sim U\{1..L\}}\,\frac{L}{n}\,\mathbb{E}[\cdot \mid n \text{ masks}]",
         entries=("D.17",),
     )
+
+
+def values() -> tuple[Claim[Any], ...]:
+    """One finite value per row, by the contract of objectives.
+
+    Its claim on minimisers perturbs the path's targets, which this objective does not ask for; the
+    path's own claim ``minimiser`` is exact.
+    """
+    law = random_table(3, 2, torch.Generator().manual_seed(7))
+
+    def pairs(count: int, rng: torch.Generator) -> Pairs:
+        x1 = law.sample(count, rng)
+        return Pairs(torch.full_like(x1, 3), x1)
+
+    made = contracts.objective(
+        lambda: MaskedELBO("time"), lambda: bound_of(law).model, pairs, times=(0.1, 0.9)
+    )
+    return tuple(claim for claim in made if claim.name == "values")
 
 
 def carried_over() -> Claim[Bounds]:

@@ -1,0 +1,477 @@
+r"""Chains on letters: their steps, run backwards, and the divergence of their path laws.
+
+    P_{t,t'} = e^{−H} I + (1 − e^{−H}) 1 πᵀ,   H = ∫ h       a rank-one chain, over a step
+    1 − e^{−hλ},  then  Q(x → ·)/λ                           a step of frozen rates
+    KL(P ‖ P̂) = E_P ∫ Σ_y [Q log(Q/Q̂) − Q + Q̂] dt            path laws with one start
+
+The numbers are those of a chain of three letters with rates `RATES`, and of another, `MODEL`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genpath.generators import MarkovGenerator
+from genpath.jumps import RateJumps, leap
+from genpath.parts import Parts
+from genpath.reversal import path_log_ratio, reverse
+from genpath.schedules import KeepSchedule, cosine_keep
+from genpath.testing import (
+    Claim,
+    Control,
+    Evidence,
+    Trial,
+    at_most,
+    but,
+    contracts,
+    dial,
+    equal,
+    exact,
+    frequencies,
+    near,
+    order,
+)
+
+from ..jumps import GoalJumps, MaskedJumps, MixtureJumps
+from ..spaces import Categorical
+from .cases import (
+    DOUBLE,
+    SCHEDULES,
+    Case,
+    divergence,
+    double,
+    masked_cases,
+    mixture_cases,
+    quadrature,
+    rate_matrix,
+    states_of,
+    times,
+    transition,
+    variation,
+)
+from .samplers import path_kl
+
+__all__ = ["chains", "jumps"]
+
+RATES = torch.tensor([[-1, 0.7, 0.3], [0.2, -0.9, 0.7], [0.5, 0.4, -0.9]], dtype=DOUBLE)
+MODEL = torch.tensor([[-1.3, 0.9, 0.4], [0.4, -1, 0.6], [0.3, 0.5, -0.8]], dtype=DOUBLE)
+START = torch.tensor([0.5, 0.3, 0.2], dtype=DOUBLE)
+ONE_LETTER = Categorical(3, (1,))
+
+
+def jumps() -> tuple[Claim[Any], ...]:
+    """The claims of ``discrete.jumps``: parts with a closed form over a step."""
+    return (exposures(), rank_one(), drawn_step(), *operators())
+
+
+def chains() -> tuple[Claim[Any], ...]:
+    """The claims of ``discrete.chains``: a chain of three letters, and another."""
+    return (hold(), reversed_chain(), path_laws(), path_ratio())
+
+
+# -- jump parts ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """A jump part as a function of times, with one site that jumps and one that rests."""
+
+    words: str
+    schedule: KeepSchedule
+    make: Callable[[Tensor], Any]
+
+
+def _parts() -> tuple[Part, ...]:
+    found = []
+    for words, schedule in SCHEDULES:
+
+        def masked(t: Tensor, schedule: KeepSchedule = schedule) -> Any:
+            flags = torch.tensor([[True, False]]).expand(len(t), 2)
+            return MaskedJumps(torch.zeros(len(t), 2, 2, dtype=DOUBLE), flags, schedule, t)
+
+        def toward(t: Tensor, schedule: KeepSchedule = schedule) -> Any:
+            goal, x = torch.tensor([[0, 1]]), torch.tensor([[2, 1]])
+            return GoalJumps(goal.expand(len(t), 2), x.expand(len(t), 2), 3, schedule, t)
+
+        found += [Part(f"masked, {words}", schedule, masked)]
+        found += [Part(f"toward a goal, {words}", schedule, toward)]
+    return tuple(found)
+
+
+def exposures() -> Claim[tuple[Part, ...]]:
+    """Exposures are integrals of intensities."""
+
+    def check(parts: tuple[Part, ...], trial: Trial) -> Iterator[Evidence]:
+        for part in parts:
+            a, b = times(2, trial.rng(part.words), 0.05, 0.85).sort().values.tolist()
+            nodes, weights = quadrature(32)
+            jumps = part.make(a + (b - a) * nodes)
+            integral = (b - a) * (weights[:, None] * jumps.intensity()).sum(0)
+            yield near(f"{part.words}: ∫ intensity", jumps.exposure(a, b)[0], integral, 1e-10,
+                       "32 nodes; the nearest pole is at t = 1")  # fmt: skip
+            for last in (a, 1.0):
+                found = jumps.exposure(last, 1.0)[0].tolist()
+                yield exact(f"{part.words}: up to t = 1", found == [torch.inf, 0.0])
+
+    def with_exposure(change: Callable[..., Any]) -> Callable[..., tuple[Part, ...]]:
+        def plant(parts: tuple[Part, ...], *size: float) -> tuple[Part, ...]:
+            def other(part: Part) -> Part:
+                def make(t: Tensor) -> Any:
+                    jumps = part.make(t)
+                    return but(jumps, exposure=lambda a, b: change(jumps, a, b, *size))
+
+                return Part(part.words, part.schedule, make)
+
+            return tuple(other(part) for part in parts)
+
+        return plant
+
+    return Claim(
+        "exposures",
+        "The exposure of a step is the integral of the intensity; it is infinite up to t = 1 where "
+        "a site jumps, and 0 where it rests.",
+        _parts,
+        check,
+        (
+            dial(
+                "exposure × (1 + δ)", with_exposure(lambda j, a, b, d: (1 + d) * j.exposure(a, b))
+            ),
+            Control(
+                "the intensity is frozen", with_exposure(lambda j, a, b: (b - a) * j.intensity())
+            ),
+        ),
+        formula=r"\int_t^{t'} \frac{\dot\kappa}{1-\kappa}\,ds "
+        r"= \log\frac{1-\kappa(t)}{1-\kappa(t')}",
+    )
+
+
+def operators() -> tuple[Claim[Any], ...]:
+    """What every generator owes, of both marginal parts, at the law of their path."""
+    found: tuple[Claim[Any], ...] = ()
+    for words, case in (("masked", masked_cases()[1]), ("mixture", mixture_cases()[0])):
+
+        def draw(count: int, rng: torch.Generator, case: Case = case) -> Tensor:
+            row = torch.multinomial(case.ends.weights, count, True, generator=rng)
+            t = torch.full((count,), 0.4, dtype=DOUBLE)
+            state: Tensor = case.path.draw(t, case.ends.x0[row], case.ends.x1[row], rng).state
+            return state
+
+        def log_density(x: Tensor, case: Case = case) -> Tensor:
+            return case.log_density(torch.full((len(x),), 0.4, dtype=DOUBLE), x)
+
+        claims = contracts.generator(
+            case.generator, draw, log_density=log_density, t=0.4, rows=16_000
+        )
+        found += contracts.named(words, claims)
+    return found
+
+
+def _resampling(schedule: KeepSchedule) -> MarkovGenerator:
+    """A site is redrawn from fixed letters at the hazard."""
+    logits = torch.tensor([0.2, 0.3, 0.5], dtype=DOUBLE).log()
+
+    def evaluate(t: Tensor, x: Tensor) -> Parts:
+        return Parts(jumps=MixtureJumps(logits.expand(*x.shape, 3), x, schedule, t))
+
+    return MarkovGenerator(ONE_LETTER, evaluate, frozenset({"jumps"}))
+
+
+def _warmer(gen: MarkovGenerator, size: float) -> MarkovGenerator:
+    """The logits × (1 − δ)."""
+
+    def evaluate(t: Tensor, x: Tensor) -> Parts:
+        part: Any = gen(t, x).jumps
+        return Parts(jumps=MixtureJumps((1 - size) * part.logits, x, part.schedule, t))
+
+    return MarkovGenerator(gen.space, evaluate, gen.has)
+
+
+def _clock(gen: MarkovGenerator, size: float) -> MarkovGenerator:
+    """κ^(1 + δ) in the steps, not in the rates."""
+
+    def evaluate(t: Tensor, x: Tensor) -> Parts:
+        part: Any = gen(t, x).jumps
+        kappa = part.schedule.kappa
+        other = MixtureJumps(part.logits, x, KeepSchedule(lambda s: kappa(s) ** (1 + size)), t)
+        return Parts(jumps=but(part, exposure=other.exposure))
+
+    return MarkovGenerator(gen.space, evaluate, gen.has)
+
+
+def rank_one() -> Claim[MarkovGenerator]:
+    """A step of a rank-one chain, against the exponential, the equation and itself."""
+
+    def check(gen: MarkovGenerator, trial: Trial) -> Iterator[Evidence]:
+        a, m, b = times(3, trial.rng(), 0.05, 0.9).sort().values.tolist()
+        step = transition(gen, a, b)
+        yield equal("rows sum to 1", step.sum(1), torch.ones(3, dtype=DOUBLE))
+        yield equal("two steps", transition(gen, a, m) @ transition(gen, m, b), step)
+        nodes, weights = quadrature(32)
+        mean = torch.einsum("k,kxy->xy", (b - a) * weights, rate_matrix(gen, a + (b - a) * nodes))
+        yield equal("exp ∫ Q", torch.linalg.matrix_exp(mean), step, operations=512)
+        coarse, solved = _solved(gen, a, b, 200), _solved(gen, a, b, 400)
+        moved = float((solved - coarse).abs().max()) + 1e-13
+        yield near("dP/dt = P Q, solved", solved, step, moved, "what 200 → 400 steps still move")
+
+    return Claim(
+        "rank-one-step",
+        "Resampling from fixed letters: a step is the exponential of the integrated rates, solves "
+        "the forward equation, and two steps are as one.",
+        lambda: _resampling(cosine_keep()),
+        check,
+        (
+            dial("the step has κ^(1 + δ)", _clock),
+            Control("the step has blunter letters", lambda gen: _mismatched(gen)),
+        ),
+        formula=r"P_{t,t'} = e^{-H} I + (1 - e^{-H})\,\mathbf{1}\pi^{\mathsf T}, \qquad "
+        r"H = \int_t^{t'} \frac{\dot\kappa}{1-\kappa}\,ds",
+        entries=("D.2",),
+    )
+
+
+def _mismatched(gen: MarkovGenerator) -> MarkovGenerator:
+    """Jumps land by logits × 3/4; the exposure is right."""
+
+    def evaluate(t: Tensor, x: Tensor) -> Parts:
+        part: Any = gen(t, x).jumps
+        blunt = MixtureJumps(0.75 * part.logits, x, part.schedule, t)
+        return Parts(jumps=but(part, log_target=blunt.log_target))
+
+    return MarkovGenerator(gen.space, evaluate, gen.has)
+
+
+def _solved(gen: MarkovGenerator, a: float, b: float, steps: int) -> Tensor:
+    """P' = P Q by the classical Runge–Kutta rule."""
+    h = (b - a) / steps
+    rates = rate_matrix(gen, torch.linspace(a, b, 2 * steps + 1, dtype=DOUBLE))
+    found = torch.eye(3, dtype=DOUBLE)
+    for k in range(steps):
+        q0, q1, q2 = rates[2 * k : 2 * k + 3]
+        k1 = found @ q0
+        k2 = (found + h / 2 * k1) @ q1
+        k3 = (found + h / 2 * k2) @ q1
+        k4 = (found + h * k3) @ q2
+        found = found + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return found
+
+
+def drawn_step() -> Claim[MarkovGenerator]:
+    """Draws of a step by χ² against the exponential."""
+
+    def check(gen: MarkovGenerator, trial: Trial) -> Iterator[Evidence]:
+        count, (a, b) = trial.count(60_000, 30_000), (0.2, 0.7)
+        nodes, weights = quadrature(32)
+        frozen = _resampling(cosine_keep())
+        mean = torch.einsum("k,kxy->xy", 0.5 * weights, rate_matrix(frozen, a + (b - a) * nodes))
+        law = torch.linalg.matrix_exp(mean)
+        for start in range(3):
+            x = torch.full((count, 1), start)
+            part: Any = gen(torch.full((count,), a, dtype=DOUBLE), x).jumps
+            with double():
+                y = leap(part, x, a, b, trial.rng(str(start)))
+            counts = torch.bincount(y[:, 0], minlength=3)
+            yield frequencies(f"from letter {start}", counts, law[start])
+
+    return Claim(
+        "drawn-step",
+        "Draws of a step have the law of the exponential of the integrated rates.",
+        lambda: _resampling(cosine_keep()),
+        check,
+        (dial("logits × (1 − δ)", _warmer), dial("the step has κ^(1 + δ)", _clock)),
+        formula=r"x_{t'} \sim \exp\Big(\int_t^{t'} Q_s\,ds\Big)(x, \cdot)",
+        entries=("S.4",),
+    )
+
+
+# -- a chain of three letters ----------------------------------------------------------------------
+
+
+def chain(rates: Tensor) -> MarkovGenerator:
+    """A homogeneous chain of one letter."""
+    return MarkovGenerator(
+        ONE_LETTER,
+        lambda t, x: Parts(jumps=RateJumps(rates.clamp_min(0)[x], x)),
+        frozenset({"jumps"}),
+    )
+
+
+def law_at(t: Tensor) -> Tensor:
+    """The law of the chain with rates `RATES`: ``(3,)``, or ``(times, 3)``."""
+    result: Tensor = START @ torch.linalg.matrix_exp(t[..., None, None] * RATES)
+    return result
+
+
+def _hurried(gen: MarkovGenerator, size: float) -> MarkovGenerator:
+    """Rates × (1 + δ)."""
+    return chain((1 + size) * rate_matrix(gen, torch.zeros((), dtype=DOUBLE)))
+
+
+def hold() -> Claim[MarkovGenerator]:
+    """Frozen-rate steps: hold, then jump."""
+    end = torch.tensor([0.315775539, 0.367515829, 0.316708632], dtype=DOUBLE)
+    printed = {8: 0.00170116, 16: 0.00081141, 32: 0.00039628}
+
+    def check(gen: MarkovGenerator, trial: Trial) -> Iterator[Evidence]:
+        true = START @ torch.linalg.matrix_exp(rate_matrix(chain(RATES), torch.zeros(1))[0])
+        yield near("the law at t = 1", true, end, 1e-9, "printed digits")
+        gaps = {}
+        for count in (8, 16, 32, 64):
+            step = transition(gen, 0.0, 1 / count)  # the chain is homogeneous
+            law = START @ torch.linalg.matrix_power(step, count)
+            gaps[count] = float(variation(law, true))
+        for count, known in printed.items():
+            yield near(f"total variation, N = {count}", gaps[count], known, 5e-9, "printed digits")
+        yield order("total variation", [1 / n for n in gaps], list(gaps.values()), 1.0)
+
+    def euler(gen: MarkovGenerator) -> MarkovGenerator:
+        """Jump with probability hλ in place of 1 − e^{−hλ}."""
+
+        def evaluate(t: Tensor, x: Tensor) -> Parts:
+            part: Any = gen(t, x).jumps
+
+            def exposure(a: float, b: float) -> Tensor:
+                return -torch.log1p(-(b - a) * part.intensity())
+
+            return Parts(jumps=but(part, exposure=exposure))
+
+        return MarkovGenerator(gen.space, evaluate, gen.has)
+
+    return Claim(
+        "hold-step",
+        "Holding with probability e^{−hλ} and else jumping has the known error at three step "
+        "sizes, of first order.",
+        lambda: chain(RATES),
+        check,
+        (
+            dial("rates × (1 + δ)", _hurried, 0.5),
+            Control("jumps with probability hλ in place of 1 − e^{−hλ}", euler),
+        ),
+        formula=r"\mathrm{TV}\big(p_0 P_h^N, p_0 e^Q\big) = O(h)",
+        entries=("D.6", "S.4", "G-F1"),
+    )
+
+
+def reversed_chain() -> Claim[Any]:
+    """Printed rates of the reversal at t = 0.6."""
+    known = [
+        [-0.589302448, 0.197033854, 0.392268594],
+        [0.710537794, -1.029076836, 0.318539042],
+        [0.382391051, 0.879013130, -1.261404181],
+    ]
+    law = torch.tensor([0.361049091, 0.355694470, 0.283256439], dtype=DOUBLE)
+
+    def check(gen: MarkovGenerator, trial: Trial) -> Iterator[Evidence]:
+        def log_density(t: Tensor, x: Tensor) -> Tensor:
+            return law_at(t).log().gather(1, x).squeeze(1)
+
+        t = torch.tensor(0.6, dtype=DOUBLE)
+        back = rate_matrix(reverse(gen, log_density=log_density), 1 - t)
+        yield near("p at t = 0.6", law_at(t), law, 1e-9, "printed digits")
+        yield near("Q̃", back, torch.tensor(known, dtype=DOUBLE), 1e-9, "printed digits")
+        yield equal("p Q̃", law_at(t) @ back, -law_at(t) @ RATES)
+
+    return Claim(
+        "reversal",
+        "The reversal of the chain has the known rates, and undoes its motion.",
+        lambda: chain(RATES),
+        check,
+        (dial("rates × (1 + δ)", _hurried),),
+        formula=r"p_t \tilde Q_t = -\dot p_t, \qquad p_t(x)\,\tilde Q_t(x,y) = p_t(y)\,Q(y,x)",
+        entries=("G.9", "G-F1"),
+        owes="reverse",
+    )
+
+
+Two = tuple[MarkovGenerator, MarkovGenerator]
+
+
+def _two() -> Two:
+    return chain(RATES), chain(MODEL)
+
+
+def _second(both: Two, size: float) -> Two:
+    return both[0], _hurried(both[1], size)
+
+
+def _chain_kl(both: Two, count: int) -> Tensor:
+    """KL of the two chains of N steps from one start."""
+    ours, model = (transition(gen, 0.0, 1 / count) for gen in both)
+    local = torch.special.xlogy(ours, ours / model).sum(1)
+    law, total = START, torch.zeros((), dtype=DOUBLE)
+    for _ in range(count):
+        total = total + law @ local
+        law = law @ ours
+    return total
+
+
+def path_laws() -> Claim[Two]:
+    """Path KL by three ways, and the KL of the laws at the end."""
+
+    def check(both: Two, trial: Trial) -> Iterator[Evidence]:
+        values = [_chain_kl(both, count) for count in (200, 400, 800)]
+        first, second = (2 * b - a for a, b in itertools.pairwise(values))
+        moved = float((second - first).abs()) + 5e-10
+        yield near("extrapolated steps", second, 0.056245499, moved, "what another halving moves")
+        rates = [lambda t, gen=gen: rate_matrix(gen, t) for gen in both]
+        whole = path_kl(rates[0], rates[1], law_at)
+        yield near("∫ of the Poisson divergence", whole, 0.056245499, 1e-9, "printed digits")
+        zero = torch.zeros((), dtype=DOUBLE)
+        ends = [START @ torch.linalg.matrix_exp(rate_matrix(gen, zero)) for gen in both]
+        terminal = divergence(ends[0], ends[1])
+        yield near("KL at the end", terminal, 0.005308512, 1e-9, "printed digits")
+        yield at_most("KL at the end", terminal, whole, "data processing")
+
+    return Claim(
+        "path-divergence",
+        "The divergence of two path laws is the mean Poisson divergence of their rates, and the "
+        "limit of that of their steps; that of the laws at the end is a tenth of it.",
+        _two,
+        check,
+        (dial("the model's rates × (1 + δ)", _second),),
+        formula=r"\mathrm{KL}(P \,\|\, \hat P) = \mathbb{E}_P\int\sum_{y \ne x}"
+        r"\Big[Q\log\frac{Q}{\hat Q} - Q + \hat Q\Big]dt \ge \mathrm{KL}(p_1 \,\|\, \hat p_1)",
+        entries=("Y13", "G-F1"),
+        owes="control",
+    )
+
+
+def path_ratio() -> Claim[Two]:
+    """`path_log_ratio` on all paths of four steps."""
+    steps = 4
+
+    def check(both: Two, trial: Trial) -> Iterator[Evidence]:
+        paths = torch.cartesian_prod(*[torch.arange(3)] * (steps + 1))
+        grid = [k / steps for k in range(steps + 1)]
+        ours, model = (transition(chain(rates), 0.0, 1 / steps) for rates in (RATES, MODEL))
+        chance = START[paths[:, 0]]
+        for a, b in itertools.pairwise(paths.T):
+            chance = chance * ours[a, b]
+        with double():
+            ratio = path_log_ratio(both[1], both[0], grid, list(paths.T.unsqueeze(-1)))
+        yield equal("E exp", (chance * ratio.exp()).sum(), 1.0, operations=512)
+        ends = torch.zeros(3, dtype=DOUBLE).scatter_add_(0, paths[:, -1], chance * ratio.exp())
+        law = START @ torch.linalg.matrix_power(model, steps)
+        yield equal("reweighted law at the end", ends, law, operations=512)
+        yield equal("−E log", -(chance * ratio).sum(), _chain_kl(_two(), steps), operations=512)
+        yield exact("paths", len(paths), len(states_of(ONE_LETTER)) ** (steps + 1))
+
+    return Claim(
+        "path-ratio",
+        "Over all paths of four steps, the likelihood ratio has mean 1, turns the law at the end "
+        "into that of the model, and has the divergence of the steps as its mean logarithm.",
+        _two,
+        check,
+        (
+            dial("the model's rates × (1 + δ)", _second),
+            Control("the ratio is upside down", lambda both: (both[1], both[0])),
+        ),
+        formula=r"\mathbb{E}_P\,\frac{d\hat P}{dP} = 1, \qquad "
+        r"\mathbb{E}_P\Big[\frac{d\hat P}{dP}\,1\{X_1 = x\}\Big] = \hat p_1(x)",
+        entries=("G.10",),
+    )
