@@ -722,3 +722,46 @@ def test_the_gradient_of_a_projection_stays_finite_at_the_centre():
     exact = (first - X[0, 0] * X[0]) / 2  # of x₀/|x| at 2X
     assert torch.equal(gradient[0], torch.zeros(3, dtype=F64))
     assert torch.allclose(gradient[1], exact, atol=1e-15)
+
+
+def test_each_round_halves_the_steps_of_the_search_for_kappa():
+    """A held-out point at 1 − ⟨x, y⟩ = 1/κ is best scored by κ; the grid's steps are 10^½."""
+    depth = 1 / 137
+    held = torch.tensor([[math.sqrt(depth * (2 - depth)), 0.0, 1 - depth]], dtype=F64)
+    found = [choose_kappa(NORTH[None], held, rounds=rounds) for rounds in range(5)]
+    steps = [math.log10(kappa) * 2 ** (rounds + 1) for rounds, kappa in enumerate(found)]
+    assert all(abs(step - round(step)) < 1e-9 for step in steps)
+    assert found[0] == pytest.approx(100.0) and found[1] == pytest.approx(10**2.25)
+    assert abs(math.log10(found[-1] / 137)) < 0.5 / 2**4
+
+
+def test_wave_lengths_are_log_uniform_in_their_range():
+    torch.manual_seed(0)
+    lengths = SphereMLP(features=4000, lowest=2.0, highest=50.0, width=1).waves.norm(dim=0).double()
+    share = torch.log(lengths / 2) / math.log(25)
+    assert float(share.min()) > -1e-6 and float(share.max()) < 1 + 1e-6
+    for power in (1, 2, 3):
+        assert abs(z_score(share**power, 1 / (power + 1))) < 4.5
+    assert abs(z_score((lengths - 2) / 48, 0.5)) > 4.5  # uniform lengths they are not
+
+
+def test_a_wave_is_damped_by_what_a_gaussian_blur_leaves_of_it():
+    """E cos⟨b, x + σz⟩ along b by Gauss–Hermite quadrature, σ = c (1 − κ(t))."""
+    torch.manual_seed(0)
+    path, t = GeodesicPath(Sphere(2)), 0.6
+    network = SphereMLP(features=1, lowest=3.0, highest=3.0, schedule=path.schedule).double()
+    seen = []
+    network.layers[0].register_forward_hook(lambda module, inputs, out: seen.append(inputs[0]))
+
+    def waves(x):
+        network(torch.full((len(x),), t, dtype=F64), x)
+        return seen.pop()[:, 3:5].detach()
+
+    x, direction = points(2, 5), network.waves[:, 0] / network.waves[:, 0].norm()
+    damped, sigma = waves(x), 0.7 * float(1 - path.schedule.kappa(torch.tensor(t, dtype=F64)))
+    network.damping = 0.0
+    nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(40))
+    moved = torch.stack([waves(x + sigma * z * direction) for z in nodes])
+    blurred = torch.einsum("z,zbw->bw", weights / weights.sum(), moved)
+    assert torch.allclose(damped, blurred, atol=1e-10)
+    assert not torch.allclose(damped, waves(x), atol=1e-2)

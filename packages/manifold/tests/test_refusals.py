@@ -50,6 +50,7 @@ class OffSphere:
         (lambda: VonMisesFisher(2 * NORTH, 1.0), DomainError, "unit vector"),
         (lambda: VonMisesFisher(NORTH[:2], 1.0), ShapeError, "one vector of R³"),
         (lambda: VonMisesFisherMixture(torch.eye(3), -1.0), DomainError, "kappa is positive"),
+        (lambda: VonMisesFisherMixture(torch.eye(3), 0.0), DomainError, "kappa is positive"),
         (lambda: VonMisesFisherMixture(torch.eye(3)[:0], 1.0), DomainError, "at least one mean"),
         (lambda: VonMisesFisherMixture(NORTH, 1.0), ShapeError, "batch of points"),
         (lambda: von_mises_fisher((0, 0, 0), 1.0), DomainError, "not all zero"),
