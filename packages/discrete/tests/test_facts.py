@@ -802,3 +802,18 @@ def test_the_angles_of_sites_and_the_waves_of_time_are_geometric():
     assert torch.allclose(frequency[[0, -1]], torch.tensor([1.0, 1e3], dtype=torch.float64))
     assert torch.allclose(frequency.log().diff(), (math.log(1e3) / 5 * one).expand(5))
     assert rate[0, 6:].abs().max() == 0
+
+
+@pytest.mark.parametrize("path", [MaskedPath(Categorical(3, (4,))), MixturePath(Categorical(3))])
+def test_a_conditional_generator_of_one_row_is_a_row_of_that_of_many(path):
+    rng = torch.Generator().manual_seed(0)
+    shape = (5, *path.letters.event_shape)
+    x1, x = (torch.randint(0, 3, shape, generator=rng) for _ in range(2))
+    x[0] = x1[0]  # arrived: no jump is left
+    t = torch.linspace(0.1, 0.9, 5)
+    many = path.conditional_generator(x, x1).evaluate(t, x).jumps.intensity()
+    assert many.shape == shape and float(many[0].sum()) == 0 < float(many[1:].sum())
+    for i in range(5):
+        row = slice(i, i + 1)
+        one = path.conditional_generator(x[row], x1[row]).evaluate(t[row], x[row])
+        assert torch.equal(one.jumps.intensity(), many[row])
