@@ -7,6 +7,7 @@ the child and in the Python processes that its tests start.
 
 import importlib
 import json
+import math
 import os
 import resource
 import shutil
@@ -18,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import inside, settings
+
+WAITING = 10  # times its limit of processor time, a child may take by the clock
 
 
 def preload():
@@ -132,7 +135,14 @@ def run_tests(tree, scratch, ids=(), arguments=(), replaced=None, stop=True):
 
 @dataclass
 class Child:
-    """A running child. `poll` gives its result once it has ended or has been stopped."""
+    """A running child.
+
+    Args:
+        pid: its process, which leads a group.
+        scratch: its folder, removed in the end.
+        limit: seconds of processor time.
+        started: by the clock.
+    """
 
     pid: int
     scratch: Path
@@ -144,15 +154,23 @@ class Child:
         return time.monotonic() - self.started
 
     def poll(self):
+        """Its result once it has ended or has been stopped, else None.
+
+        The system ends it by its processor time, and the clock only much later: a busy machine
+        must not pass for a mutant without end.
+        """
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if pid:
             return self._ended(os.waitstatus_to_exitcode(status))
-        if self.seconds > self.limit:
+        if self.seconds > WAITING * self.limit:
             self.stop()
             return {"code": None, "timeout": True, "seconds": self.seconds}
         return None
 
     def _ended(self, code):
+        if code == -signal.SIGXCPU:
+            self._clean()
+            return {"code": None, "timeout": True, "seconds": self.seconds}
         path = self.scratch / "result.json"
         if path.is_file():
             result = json.loads(path.read_text(encoding="utf-8"))
@@ -192,6 +210,8 @@ def fork(work, tree, limit, **options):
         try:
             os.setpgid(0, 0)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            seconds = math.ceil(limit)
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
             work(tree, scratch, **options)
             code = 0
         except BaseException:
