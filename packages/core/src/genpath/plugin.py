@@ -82,16 +82,30 @@ def _mathematics(registry: Collector) -> None:
         "objectives:Regression",
         "Bregman regression on the path's target; minimiser E[target | x_t]",
         options="RegressionOptions",
+        claims="objectives:regression",
     )
-    add("dynamics", "ode", "models:ODE", "the probability flow dx = u dt")
+    add(
+        "dynamics",
+        "ode",
+        "models:ODE",
+        "the probability flow dx = u dt",
+        claims="objectives:flows",
+    )
     add(
         "dynamics",
         "sde",
         "models:SDE",
         "dX = (u + ε s) dt + √(2ε) dW: the same marginals",
         options="SDEOptions",
+        claims="objectives:noisy",
     )
-    add("dynamics", "jumps", "models:Jump", "the marginal jumps of a path of letters")
+    add(
+        "dynamics",
+        "jumps",
+        "models:Jump",
+        "the marginal jumps of a path of letters",
+        claims="objectives:jumps",
+    )
     for name, summary in (
         ("euler", "one network call per step, every part on every space, order 1"),
         ("midpoint", "flows, order 2, two calls per step"),
@@ -99,13 +113,21 @@ def _mathematics(registry: Collector) -> None:
         ("rk4", "flows, order 4, four calls per step"),
         ("adams_bashforth", "flows, order 2, one call per step"),
     ):
-        add("sampler", name, f"components:{name}", summary, options="SolverOptions")
+        add(
+            "sampler",
+            name,
+            f"components:{name}",
+            summary,
+            options="SolverOptions",
+            claims=f"samplers:{name}",
+        )
     add(
         "likelihood",
         "ode",
         "components:ode",
         "log p along the probability flow, solved by RK4",
         options="ODELikelihoodOptions",
+        claims="likelihoods:ode",
     )
     add(
         "transform",
@@ -168,6 +190,10 @@ def _topics(registry: Collector) -> None:
         ("codecs", "codecs:chains", "codecs one after another"),
         ("splits", "data:splits", "training, validation and test rows by hash"),
         ("predictions", "predictions:predictions", "conversions, plans, guidance"),
+        ("generators", "generators:generators", "L f, (L*p)/p, and sums of generators"),
+        ("reversal", "reversal:reversal", "reversed flows, noises and jumps"),
+        ("path-measures", "reversal:path_measures", "densities and divergences of path laws"),
+        ("divergences", "likelihoods:divergences", "exact, and by one probe"),
         ("products", "products:products", "clocks, joint fields, generation by freezing"),
     ):
         registry.topic(name, f"genpath.claims.{target}", summary=summary)
