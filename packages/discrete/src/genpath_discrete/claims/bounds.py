@@ -252,7 +252,7 @@ def counts() -> Claim[Bounds]:
 
 
 def values() -> tuple[Claim[Any], ...]:
-    """One finite value per row, by the contract of objectives.
+    """One finite value per row, by the contract of objectives; with one mask in every row.
 
     Its claim on minimisers perturbs the path's targets, which this objective does not ask for; the
     path's own claim ``minimiser`` is exact.
@@ -264,7 +264,7 @@ def values() -> tuple[Claim[Any], ...]:
         return Pairs(torch.full_like(x1, 3), x1)
 
     made = contracts.objective(
-        lambda: MaskedELBO("time"), lambda: bound_of(law).model, pairs, times=(0.1, 0.9)
+        lambda: MaskedELBO("count"), lambda: bound_of(law).model, pairs, times=(0.1, 0.9)
     )
     return tuple(claim for claim in made if claim.name == "values")
 

@@ -38,6 +38,8 @@ SCHEDULES: tuple[tuple[str, KeepSchedule], ...] = (
 )
 FAIR = ((0.4, 0.1), (0.15, 0.35))
 """Two letters, two sites: p(00), p(01); p(10), p(11)."""
+PEAKED = ((0.50, 0.02, 0.03), (0.04, 0.01, 0.20), (0.02, 0.15, 0.03))
+"""Three letters, two sites that depend on each other; far from uniform, so that faults show."""
 
 Path = MaskedPath | MixturePath
 Density = Callable[[Tensor], Tensor]

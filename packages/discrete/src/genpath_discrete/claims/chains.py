@@ -42,17 +42,26 @@ from ..jumps import GoalJumps, MaskedJumps, MixtureJumps
 from ..spaces import Categorical
 from .cases import (
     DOUBLE,
+    PEAKED,
     SCHEDULES,
     Case,
+    Cases,
+    blunt,
     divergence,
     double,
-    masked_cases,
-    mixture_cases,
+    each,
+    faster_ends,
+    independent_ends,
+    masked_case,
+    mean_rates,
+    mixture_case,
     quadrature,
     rate_matrix,
     states_of,
+    table,
     times,
     transition,
+    uniform_table,
     variation,
 )
 from .samplers import path_kl
@@ -151,25 +160,54 @@ def exposures() -> Claim[tuple[Part, ...]]:
     )
 
 
+def _marginals() -> Cases:
+    law = table(PEAKED)
+    apart = independent_ends(uniform_table(law.space), law)
+    return masked_case(law, cosine_keep()), mixture_case(apart, 3, cosine_keep())
+
+
 def operators() -> tuple[Claim[Any], ...]:
-    """What every generator owes, of both marginal parts, at the law of their path."""
-    found: tuple[Claim[Any], ...] = ()
-    for words, case in (("masked", masked_cases()[1]), ("mixture", mixture_cases()[0])):
+    """What every generator owes, of both marginal parts; short steps exactly."""
+    found: list[Claim[Any]] = [one_step()]
+    for case in _marginals():
 
         def draw(count: int, rng: torch.Generator, case: Case = case) -> Tensor:
-            row = torch.multinomial(case.ends.weights, count, True, generator=rng)
-            t = torch.full((count,), 0.4, dtype=DOUBLE)
-            state: Tensor = case.path.draw(t, case.ends.x0[row], case.ends.x1[row], rng).state
-            return state
+            return torch.randint(case.path.space.size, (count, 2), generator=rng)
 
-        def log_density(x: Tensor, case: Case = case) -> Tensor:
-            return case.log_density(torch.full((len(x),), 0.4, dtype=DOUBLE), x)
+        claims = contracts.generator(case.generator, draw)
+        kept = tuple(claim for claim in claims if claim.name != "one-step")
+        found += contracts.named(case.words, kept)
+    return tuple(found)
 
-        claims = contracts.generator(
-            case.generator, draw, log_density=log_density, t=0.4, rows=16_000
-        )
-        found += contracts.named(words, claims)
-    return found
+
+def one_step() -> Claim[Cases]:
+    """(P_h − I)/h → Q, by one-step laws."""
+
+    def check(cases: Cases, trial: Trial) -> Iterator[Evidence]:
+        for case in cases:
+            (t,) = times(1, trial.rng(case.words), 0.2, 0.6)
+            rates, gen = mean_rates(case, t), case.generator()
+            eye, errors, steps = torch.eye(len(rates), dtype=DOUBLE), [], []
+            for k in range(6, 12):
+                steps.append(2.0**-k)
+                law = transition(gen, float(t), float(t) + steps[-1])
+                errors.append(float(((law - eye) / steps[-1] - rates).norm()))
+            yield order(f"{case.words}: (P_h − I)/h − Q", steps, errors, 1.0)
+
+    return Claim(
+        "one-step",
+        "Over a short step, all sites at once, letters move by the rates of the marginal "
+        "generator, up to an error of first order.",
+        _marginals,
+        check,
+        (
+            dial("conditional generator × (1 + δ)", each(faster_ends)),
+            dial("logits × (1 − δ)", each(blunt)),
+        ),
+        formula=r"P_{t,t+h} = I + h\,Q_t + O(h^2)",
+        entries=("S.4",),
+        owes="density",
+    )
 
 
 def _resampling(schedule: KeepSchedule) -> MarkovGenerator:

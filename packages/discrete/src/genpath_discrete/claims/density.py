@@ -35,6 +35,7 @@ from ..paths import MaskedPath, MixturePath
 from ..spaces import Categorical
 from .cases import (
     DOUBLE,
+    PEAKED,
     Case,
     Cases,
     blunt,
@@ -111,7 +112,7 @@ def contract_masked() -> tuple[Claim[Any], ...]:
 
 def contract_mixture() -> tuple[Claim[Any], ...]:
     """The contract of paths, with the posterior by Bayes as the exact field."""
-    law = random_table(3, 2, torch.Generator().manual_seed(3))
+    law = table(PEAKED)
     ends = independent_ends(uniform_table(law.space), law)
     field = posterior_field(ends, cosine_keep(), 3)
 
@@ -120,7 +121,7 @@ def contract_mixture() -> tuple[Claim[Any], ...]:
         return Pairs(x0, law.sample(count, rng))
 
     make = lambda: MixturePath(law.space, cosine_keep())  # noqa: E731
-    return contracts.path(make, pairs, fields={"logits": field})
+    return contracts.path(make, pairs, fields={"logits": field}, rows=5000)
 
 
 # -- draws -----------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def kolmogorov(
 
     def check(cases: Cases, trial: Trial) -> Iterator[Evidence]:
         for case in cases:
-            for t in times(3, trial.rng(case.words)):
+            for t in times(2, trial.rng(case.words)):
                 p, rate = rate_of(case.density, t)
                 gen = case.generator()
                 yield from _balance(f"{case.words}, t = {float(t):.2f}", gen, t, p, rate)
