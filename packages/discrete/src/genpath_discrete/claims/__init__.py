@@ -6,7 +6,19 @@ from typing import Any
 
 from genpath.testing import Claim
 
-from . import bounds, chains as chain, components as parts, density, reversals, samplers, steps
+from . import (
+    bounds,
+    chains as chain,
+    components as parts,
+    control,
+    density,
+    divergences,
+    leaps,
+    minimisers,
+    reversals,
+    samplers,
+    steps,
+)
 
 __all__ = [
     "categorical",
@@ -29,12 +41,24 @@ __all__ = [
 
 def masked_path() -> tuple[Claim[Any], ...]:
     """The claims of ``path.discrete.masked``."""
-    return (*density.masked(), *reversals.masked(), *bounds.masked(), *samplers.masked())
+    return (
+        *density.masked(),
+        *reversals.masked(),
+        *minimisers.masked(),
+        *control.masked(),
+        *samplers.masked(),
+    )
 
 
 def mixture_path() -> tuple[Claim[Any], ...]:
     """The claims of ``path.discrete.mixture``."""
-    return (*density.mixture(), *reversals.mixture(), *bounds.mixture(), *samplers.mixture())
+    return (
+        *density.mixture(),
+        *reversals.mixture(),
+        *minimisers.mixture(),
+        *samplers.mixture(),
+        *divergences.mixture(),
+    )
 
 
 def masked_elbo() -> tuple[Claim[Any], ...]:
@@ -49,7 +73,7 @@ def elbo() -> tuple[Claim[Any], ...]:
 
 def jumps() -> tuple[Claim[Any], ...]:
     """The claims of ``discrete.jumps``."""
-    return chain.jumps()
+    return leaps.jumps()
 
 
 def chains() -> tuple[Claim[Any], ...]:

@@ -21,7 +21,6 @@ from torch import Tensor
 from genpath.couplings import Pairs
 from genpath.grids import TimeGrid
 from genpath.models import Model
-from genpath.objectives import Regression
 from genpath.paths import Draw
 from genpath.schedules import KeepSchedule
 from genpath.testing import (
@@ -42,20 +41,14 @@ from genpath.testing import (
 from ..laws import Table
 from ..likelihoods import ELBO
 from ..objectives import MaskedELBO
-from ..paths import MaskedPath
 from .cases import (
     DOUBLE,
     SCHEDULES,
-    Case,
     Field,
-    divergence,
     double,
-    euler_law,
     mask_start,
     masked_case,
-    mixture_cases,
     model_of,
-    on_data,
     quadrature,
     random_table,
     states_of,
@@ -63,7 +56,20 @@ from .cases import (
     transition,
 )
 
-__all__ = ["likelihood", "masked", "mixture", "objective"]
+__all__ = [
+    "ENTROPY",
+    "INFORMATION",
+    "ORDERS",
+    "WEIGHTS",
+    "Bound",
+    "Bounds",
+    "bound_of",
+    "every",
+    "likelihood",
+    "objective",
+    "root",
+    "stepwise",
+]
 
 NLL = torch.tensor([0.916290732, 2.302585093, 1.897119985, 1.049822124], dtype=DOUBLE)
 """−log p of the table `cases.FAIR`."""
@@ -77,16 +83,6 @@ ENTROPY, WRONG_MEAN, INFORMATION = 1.248780543, 1.280781801, 0.132505451
 def objective() -> tuple[Claim[Any], ...]:
     """Those of the masked ELBO."""
     return (known_values(), counts(), carried_over(), *values())
-
-
-def masked() -> tuple[Claim[Any], ...]:
-    """Those of the masked path: minimiser and control."""
-    return (excess(), orders(), discrete_time())
-
-
-def mixture() -> tuple[Claim[Any], ...]:
-    """Those of the mixture path: minimiser."""
-    return (cross_entropy(),)
 
 
 # -- the objective, exactly ------------------------------------------------------------------------
@@ -158,6 +154,32 @@ def all_counted(bound: Bound) -> Bound:
     path: Any = bound.model.path
     everywhere = but(path, masked=lambda state: torch.ones_like(state, dtype=torch.bool))
     return replace(bound, model=replace(bound.model, path=everywhere))
+
+
+def stepwise(law: Table, field: Field, steps: int, path: Any = None) -> Tensor:
+    """Σ_i E KL(q(x_{i+1} | x_i, x1) ‖ p_θ(x_{i+1} | x_i)) from one-step laws, for every x1."""
+    case = masked_case(law, field=field)
+    gen, path = case.generator(), path or case.path
+    x, x1 = case.states, law.states()
+    total, laws = (
+        torch.zeros(len(x1), dtype=DOUBLE),
+        mask_start(case.path.space).expand(len(x1), -1),
+    )
+    grid = TimeGrid.uniform(steps).times
+    for t, t_next in itertools.pairwise(grid):
+        model = transition(gen, t, t_next)
+        moved = []
+        for row, data in enumerate(x1):
+            bridge = path.conditional_generator(
+                torch.full_like(x, law.space.letters), data.expand_as(x)
+            )
+            step = transition(bridge, t, t_next)
+            weights = laws[row][:, None] * step
+            term = torch.where(weights > 0, weights * (step / model).log(), 0.0)
+            total[row] += term.sum()
+            moved.append(laws[row] @ step)
+        laws = torch.stack(moved)
+    return total
 
 
 Bounds = tuple[Bound, ...]
@@ -317,264 +339,6 @@ def _gradients(words: str, bound: Bound, rng: torch.Generator) -> Iterator[Evide
     assert gradient is not None
     yield exact(f"{words}: gradient where not masked", gradient[~veiled].abs().max(), 0.0)
     yield exact(f"{words}: all masked sites have one", bool(gradient[veiled].abs().sum(1).all()))
-
-
-# -- the bound in discrete time --------------------------------------------------------------------
-
-
-def stepwise(law: Table, field: Field, steps: int, path: Any = None) -> Tensor:
-    """Σ_i E KL(q(x_{i+1} | x_i, x1) ‖ p_θ(x_{i+1} | x_i)) from one-step laws, for every x1."""
-    case = masked_case(law, field=field)
-    gen, path = case.generator(), path or case.path
-    x, x1 = case.states, law.states()
-    total, laws = (
-        torch.zeros(len(x1), dtype=DOUBLE),
-        mask_start(case.path.space).expand(len(x1), -1),
-    )
-    grid = TimeGrid.uniform(steps).times
-    for t, t_next in itertools.pairwise(grid):
-        model = transition(gen, t, t_next)
-        moved = []
-        for row, data in enumerate(x1):
-            bridge = path.conditional_generator(
-                torch.full_like(x, law.space.letters), data.expand_as(x)
-            )
-            step = transition(bridge, t, t_next)
-            weights = laws[row][:, None] * step
-            term = torch.where(weights > 0, weights * (step / model).log(), 0.0)
-            total[row] += term.sum()
-            moved.append(laws[row] @ step)
-        laws = torch.stack(moved)
-    return total
-
-
-def discrete_time() -> Claim[MaskedPath]:
-    """The mean of the bound with N steps is H + MI/N."""
-    printed = {1: 1.381286, 2: 1.315033, 4: 1.281907, 8: 1.265344}
-
-    def check(path: MaskedPath, trial: Trial) -> Iterator[Evidence]:
-        law = table()
-        p = law.probabilities.flatten()
-        for steps, known in printed.items():
-            value = p @ stepwise(law, law, steps, path)
-            yield near(f"mean of the bound, N = {steps}", value, known, 5e-7, "printed digits")
-            law_n = ENTROPY + INFORMATION / steps
-            yield near(f"H + MI/N, N = {steps}", value, law_n, 2e-9, "printed digits of H and MI")
-
-    def late(path: MaskedPath, size: float) -> MaskedPath:
-        kappa = path.schedule.kappa
-        return replace(path, schedule=KeepSchedule(lambda t: kappa(t) ** (1 + size)))
-
-    return Claim(
-        "steps-cost-information",
-        "Two letters, revealed in N equal steps by exact posteriors: the bound in discrete time "
-        "is the entropy plus an N-th of the mutual information.",
-        lambda: MaskedPath(table().space),
-        check,
-        (dial("κ^(1 + δ) in the conditional process", late),),
-        formula=r"\mathbb{E}\sum_i \mathrm{KL}\big(q(x_{i+1} \mid x_i, x_1)\,\|\,"
-        r"p_\theta(x_{i+1} \mid x_i)\big) = H + \tfrac1N I(x^1; x^2)",
-        entries=("D.14",),
-        owes="control",
-    )
-
-
-# -- minimisers ------------------------------------------------------------------------------------
-
-
-def excess() -> Claim[Bounds]:
-    """What the bound exceeds the entropy by, for random networks."""
-
-    def make() -> Bounds:
-        law = random_table(3, 2, torch.Generator().manual_seed(6))
-        return tuple(
-            bound_of(law, _random_field(seed, 4, 3), s) for seed, (_, s) in enumerate(SCHEDULES)
-        )
-
-    def check(bounds: Bounds, trial: Trial) -> Iterator[Evidence]:
-        law = random_table(3, 2, torch.Generator().manual_seed(6))
-        p, x1 = law.probabilities.flatten(), law.states()
-        entropy = -torch.special.xlogy(p, p).sum()
-        for (words, schedule), bound in zip(SCHEDULES, bounds, strict=True):
-            found = p @ bound.exact(x1) - entropy
-            expected = _masked_excess(law, bound.model.network, schedule)
-            yield equal(f"{words}: mean bound − H", found, expected, operations=4096)
-            yield at_most(f"{words}: H", entropy, p @ bound.exact(x1), "KL ≥ 0")
-
-    return Claim(
-        "minimiser",
-        "The mean bound of any network exceeds the entropy by the divergence of its letters from "
-        "the posteriors at masked sites, which is 0 at the posteriors alone.",
-        make,
-        check,
-        WEIGHTS,
-        formula=r"\mathbb{E}\,\ell - H = \int_0^1 \frac{\dot\kappa}{1-\kappa}\,\mathbb{E}"
-        r"\sum_{i:\,x_t^i = m} \mathrm{KL}\big(p(x_1^i \mid x_t)\,\|\,p_\theta\big)\,dt",
-        owes="minimiser",
-    )
-
-
-def _random_field(seed: int, size: int, letters: int) -> Field:
-    """Logits of two sites that depend on the state alone, at random."""
-    rng = torch.Generator().manual_seed(seed)
-    logits = torch.randn(size, size, 2, letters, generator=rng, dtype=DOUBLE)
-    return lambda t, x: logits[x[:, 0], x[:, 1]]
-
-
-def _masked_excess(law: Table, network: Any, schedule: KeepSchedule) -> Tensor:
-    """∫ −d/dt log(1 − κ) times the divergences at masked sites, the slope by autograd."""
-    case = masked_case(law, schedule)
-    x, (t, weights) = case.states, quadrature(24)
-    gap = _divergences(case, network, t)
-    veiled = x == law.space.letters
-    log_left = lambda s: torch.log1p(-schedule.kappa(s))  # noqa: E731
-    hazard = -torch.func.vmap(torch.func.grad(log_left))(t)
-    total: Tensor = torch.einsum("k,k,kxi,xi->", weights, hazard, gap, veiled.to(DOUBLE))
-    return total
-
-
-def _divergences(case: Case, network: Any, t: Tensor) -> Tensor:
-    """p_t(x) KL(p(x1^i | x) ‖ network), ``(times, states, sites)``, by Bayes over the ends."""
-    found = []
-    for s in t:
-        x = case.states
-        weights = case.ends.seen(case.schedule.kappa(s), x)
-        letters = range(case.path.letters.letters)
-        hot = torch.stack([case.ends.x1 == v for v in letters], -1).to(DOUBLE)
-        joint = torch.einsum("xe,eiv->xiv", weights, hot)
-        mass = weights.sum(1)[:, None, None]
-        log_q = network(s.expand(len(x)), x).log_softmax(-1)
-        posterior = (joint / mass).clamp_min(1e-300).log()
-        found.append((joint * (posterior - log_q)).sum(-1))
-    return torch.stack(found)
-
-
-def cross_entropy() -> Claim[Any]:
-    """The excess of the cross-entropy on a mixture path, for random networks."""
-
-    def make() -> Any:
-        return tuple((Regression("cross_entropy"), case) for case in mixture_cases())
-
-    def check(made: Any, trial: Trial) -> Iterator[Evidence]:
-        for number, (regression, case) in enumerate(made):
-            (t,) = trial_times(trial, case.words)
-            values = []
-            for field in (_random_field(number, 3, 3), case.field):
-                values.append(_expected_loss(regression, replace(case, field=field), t))
-            network = _random_field(number, 3, 3)
-            gap = _divergences(case, network, t.reshape(1)).sum()
-            yield equal(
-                f"{case.words}: loss − least loss", values[0] - values[1], gap, operations=4096
-            )
-
-    def scaled(made: Any, size: float) -> Any:
-        def wrong(right: Any) -> Any:
-            return but(right, __call__=lambda *given: (1 + size) * right(*given))
-
-        return tuple((wrong(regression), case) for regression, case in made)
-
-    def shifted(made: Any) -> Any:
-        def plant(case: Case) -> Case:
-            return replace(case, path=but(case.path, target=lambda name, draw: draw.x0))
-
-        return tuple((regression, plant(case)) for regression, case in made)
-
-    return Claim(
-        "minimiser",
-        "The cross-entropy of any network exceeds the least one by the divergence of its letters "
-        "from the posteriors, so that the posteriors are its only minimiser.",
-        make,
-        check,
-        (dial("loss × (1 + δ)", scaled), Control("the target is x0", shifted)),
-        formula=r"\mathbb{E}\,\ell(\theta) - \min \mathbb{E}\,\ell = \mathbb{E}\sum_i "
-        r"\mathrm{KL}\big(p(x_1^i \mid x_t)\,\|\,p_\theta(x_1^i \mid x_t)\big)",
-        owes="minimiser",
-    )
-
-
-def trial_times(trial: Trial, key: str) -> Tensor:
-    """One time, of each trial's own."""
-    return 0.1 + 0.8 * torch.rand(1, generator=trial.rng(key), dtype=DOUBLE)
-
-
-def _expected_loss(regression: Any, case: Case, t: Tensor) -> Tensor:
-    """The objective's mean at time t: all ends, all states of x_t given them."""
-    x, ends = case.states, case.ends
-    count = len(ends.weights)
-    weights = ends.seen(case.schedule.kappa(t), x).T.flatten()  # ends first, then states
-    x0, x1 = (end.repeat_interleave(len(x), 0) for end in (ends.x0, ends.x1))
-    state = x.repeat(count, 1)
-    path = but(case.path, draw=lambda t, x0, x1, rng: Draw(t, state, x0, x1))
-    model = model_of(replace(case, path=path))
-    value = regression(model, Pairs(x0, x1), t.expand(len(state)), torch.Generator())
-    result: Tensor = weights @ value
-    return result
-
-
-# -- control: the bound and the law of the model ---------------------------------------------------
-
-
-def orders() -> Claim[Bounds]:
-    """The bound is the mean over orders of −log; the law of the model is the mean over orders."""
-
-    def make() -> Bounds:
-        law = table()
-        return tuple(bound_of(law, root(law), schedule) for _, schedule in SCHEDULES)
-
-    def check(bounds: Bounds, trial: Trial) -> Iterator[Evidence]:
-        law = table()
-        x1, p = law.states(), law.probabilities.flatten()
-        first, second = _in_order(law, (0, 1)), _in_order(law, (1, 0))
-        space = bounds[0].model.path.space
-        gen = masked_case(law, field=bounds[0].model.network).generator()
-        ends = [
-            on_data(space, euler_law(gen, TimeGrid.uniform(n).times, mask_start(space)))  # type: ignore[arg-type]
-            for n in (4, 8)
-        ]
-        model = 2 * ends[1] - ends[0]  # with two sites the law is affine in 1/N
-        yield near("−log of the sampler's law", -model.log(), ORDERS, 1e-9, "printed digits")
-        yield equal("its law, as the mean over orders", model, (first + second) / 2)
-        for (words, _), bound in zip(SCHEDULES, bounds, strict=True):
-            found = bound.exact(x1)
-            over = -(first.log() + second.log()) / 2
-            yield equal(f"{words}: mean over orders of −log", found, over, operations=256)
-            yield at_most(f"{words}: −log of the law", -model.log(), found, "Jensen")
-            path_kl = p @ found - ENTROPY
-            terminal = divergence(p, model)
-            yield at_most(f"{words}: KL at the end", terminal, path_kl, "data processing")
-
-    def fields(bounds: Bounds, size: float) -> Bounds:
-        def change(bound: Bound) -> Bound:
-            network: Any = bound.model.network
-            other: Field = lambda t, x: (1 - size) * network(t, x)  # noqa: E731
-            return replace(bound, model=replace(bound.model, network=other))
-
-        return tuple(change(bound) for bound in bounds)
-
-    return Claim(
-        "any-order",
-        "For a network that ignores time the bound is the mean, over orders of revealing, of "
-        "−log p_θ; fine steps sample the mean of p_θ over orders. So the bound is above −log of "
-        "the sampled law, and its excess over the entropy above the divergence of that law.",
-        make,
-        check,
-        (*WEIGHTS, dial("logits × (1 − δ)", fields)),
-        formula=r"\int_0^1 \frac{\dot\kappa}{1-\kappa}\,\mathbb{E}[\cdot]\,dt = "
-        r"\mathbb{E}_\sigma\Big[-\sum_j \log p_\theta(x^{\sigma_j} \mid x^{\sigma_{<j}})\Big]"
-        r" \ge -\log \mathbb{E}_\sigma \prod_j p_\theta",
-        entries=("D.20", "D-F1"),
-        owes="control",
-    )
-
-
-def _in_order(law: Table, order: tuple[int, int]) -> Tensor:
-    """The law of the model of square roots that reveals its two sites in this order."""
-    a, b = order
-    p = law.probabilities if a == 0 else law.probabilities.T
-    head = p.sum(1).sqrt() / p.sum(1).sqrt().sum()
-    tail = p.sqrt() / p.sqrt().sum(1, keepdim=True)
-    joint = head[:, None] * tail
-    return (joint if a < b else joint.T).flatten()
 
 
 # -- the likelihood --------------------------------------------------------------------------------
