@@ -11,37 +11,43 @@ GENPATH_HOOK = 1
 @hookimpl
 def genpath_components(registry: Collector) -> None:
     """Name the components."""
-    options = "genpath_manifold.options"
+    options, claims = "genpath_manifold.options", "genpath_manifold.claims"
     registry.add(
         "space", "sphere", "genpath_manifold.spaces:Sphere",
         options=f"{options}:SphereSpace",
+        claims=f"{claims}:sphere",
         summary="the unit sphere S^n",
     )  # fmt: skip
     registry.add(
         "law", "uniform", "genpath_manifold.laws:uniform",
         needs=("space",),
+        claims=f"{claims}:uniform",
         summary="the uniform law of a sphere",
     )  # fmt: skip
     registry.add(
         "law", "von_mises_fisher", "genpath_manifold.laws:von_mises_fisher",
         options=f"{options}:VonMisesFisher",
+        claims=f"{claims}:von_mises_fisher",
         summary="a law around one point of S²",
     )  # fmt: skip
     registry.add(
         "schedule", "late", "genpath_manifold.paths:late",
         options=f"{options}:Late",
+        claims=f"{claims}:late_schedule",
         summary="κ with equal ratios of the distance to go in equal times",
     )  # fmt: skip
     registry.add(
         "path", "geodesic", "genpath_manifold.paths:GeodesicPath",
         options=f"{options}:Geodesic",
         needs=("state_space",),
+        claims=f"{claims}:geodesic",
         summary="x_t on the shortest curve from x0 to x1, on any smooth space",
     )  # fmt: skip
     registry.add(
         "network", "sphere_mlp", "genpath_manifold.networks:sphere_mlp",
         options=f"{options}:SphereMLP",
         needs=("space", "prediction", "path"),
+        claims=f"{claims}:sphere_mlp",
         summary="a perceptron on plane waves of the point, blurred as far as the path is from data",
     )  # fmt: skip
     registry.add(
@@ -56,6 +62,7 @@ def genpath_components(registry: Collector) -> None:
     registry.add(
         "evaluation", "mass", "genpath_manifold.evaluations:Mass",
         options=f"{options}:Mass",
+        claims=f"{claims}:mass",
         summary="the integral of the learned density over S², which is 1",
     )  # fmt: skip
     registry.add(
@@ -63,3 +70,10 @@ def genpath_components(registry: Collector) -> None:
         options=f"{options}:Map",
         summary="equal-area maps of held-out points and samples",
     )  # fmt: skip
+    for name, function, summary in (
+        ("brownian", "brownian_motion", "Brownian motion and its geodesic random walk"),
+        ("heat_kernel", "heat_kernel", "the heat kernel of S², its score and its short times"),
+        ("flows", "flows", "likelihoods and solvers on a flow with a closed solution"),
+        ("kernel_densities", "kernel_densities", "kernel densities on S² and their bandwidths"),
+    ):
+        registry.topic(name, f"{claims}:{function}", summary=summary)
