@@ -264,15 +264,21 @@ def elsewhere(x):
     return x - 9.0
 
 
+def apart(x):
+    return x - 11.0
+
+
 def alone(x):
     return x * 7.0
 '''
 
 TESTS = """
+import pathlib
 import subprocess
 import sys
 
 import pytest
+import toy.toy
 from toy.toy import loop, same, shift
 
 
@@ -306,6 +312,14 @@ def test_in_another_process():
     code = "from toy.toy import elsewhere; print(elsewhere(10.0))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "1.0"
+
+
+def test_two_processes_agree():
+    # as they do whatever the source says: no mutant of `apart` is caught by this
+    code = "from toy.toy import apart; print(apart(10.0))"
+    command, source = [sys.executable, "-c", code], str(pathlib.Path(toy.toy.__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": source})
+    assert done.stdout.strip() == str(toy.toy.apart(10.0))
 """
 
 
@@ -337,7 +351,7 @@ def mutate(root, *arguments):
 @pytest.fixture(scope="module")
 def tried(toy):
     """Everything in the toy tried once: id → status, by function and mutation."""
-    done = mutate(toy, "--count", "0", "--least", "5")
+    done = mutate(toy, "--count", "0", "--least", "5", "--jobs", "2")
     assert done.returncode == 1, done.stdout + done.stderr
     return done.stdout
 
@@ -365,6 +379,7 @@ def test_tests_find_what_runs_in_a_fixture_that_they_share(tried):
 
 def test_a_test_that_runs_another_process_catches_too(tried):
     assert not [pair for pair in survivors(tried) if pair[0] == "elsewhere"]
+    assert ("apart", "- to +") in survivors(tried)
 
 
 def test_a_mutant_without_end_is_stopped(tried):

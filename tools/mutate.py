@@ -129,14 +129,14 @@ def main(arguments=None):
     if options.against:
         if not options.mutant:
             raise SystemExit("mutate: --against goes with --mutant")
-        children.preload()
+        children.preload(root)
         found = sites.all_sites(root, options.include, options.logic)
         return 0 if against(choose(found, options, root), root, options.against) else 1
     if options.list:
         found = sites.all_sites(root, options.include, options.logic)
         show(choose(found, options, root), root)
         return 0
-    children.preload()
+    children.preload(root)
     folder, known = baseline.prepare(
         root, root / ".mutate", options.commit, options.refresh, options.resume
     )

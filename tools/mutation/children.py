@@ -9,6 +9,7 @@ import importlib
 import json
 import math
 import os
+import re
 import resource
 import shutil
 import signal
@@ -23,14 +24,19 @@ from . import inside, settings
 WAITING = 10  # times its limit of processor time, a child may take by the clock
 
 
-def preload():
-    """Imports, in the parent, what every child would import."""
+def preload(tree):
+    """Imports, in the parent, what every child would import: of the list, what the tree uses."""
     sys.dont_write_bytecode = False
+    lines = re.compile(r"^\s*(?:import|from) (\w+)", re.MULTILINE)
+    used = {"pytest", "_pytest"}
+    for path in tree.glob("packages/**/*.py"):
+        used.update(lines.findall(path.read_text(encoding="utf-8")))
     for name in settings.PRELOADED:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            continue
+        if name.split(".")[0] in used:
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                continue
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     # Reading an installed distribution's list of plugins imports none of them, but a pytest plugin
@@ -87,7 +93,7 @@ def enter(tree, scratch, order):
     os.chdir(tree)
     folders = source_folders(tree)
     sys.path[:0] = folders
-    os.environ["PYTHONPATH"] = os.pathsep.join([inside.announce(scratch, order), *folders])
+    inside.announce(scratch, order, folders)
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(scratch / "hypothesis")
     os.environ.pop("CI", None)
     importlib.invalidate_caches()

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import linecache
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,14 +67,28 @@ class Loader(importlib.machinery.SourceFileLoader):
         return compile(text, self.path, "exec", dont_inherit=True)
 
 
-def announce(scratch, order):
-    """Leaves the order for other processes; the folder that their PYTHONPATH needs."""
-    folder = scratch / "start"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(START.format(tools=TOOLS), encoding="utf-8")
-    (folder / "order.json").write_text(json.dumps(order), encoding="utf-8")
-    os.environ["MUTATE_ORDER"] = str(folder / "order.json")
-    return str(folder)
+def announce(scratch, order, folders):
+    """Leaves the order for other processes, with the folders of the packages.
+
+    They find it by their environment, also where a test gives them one of its own: a process that
+    is not told would be compared with this one, and any mutant be caught by that.
+    """
+    start = scratch / "start"
+    start.mkdir()
+    (start / "sitecustomize.py").write_text(START.format(tools=TOOLS), encoding="utf-8")
+    (start / "order.json").write_text(json.dumps(order), encoding="utf-8")
+    os.environ["MUTATE_ORDER"] = str(start / "order.json")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(start), *folders])
+    original = subprocess.Popen.__init__
+
+    def told(self, *args, env=None, **options):
+        if env is not None:
+            path = [str(start), *filter(None, [env.get("PYTHONPATH")])]
+            ours = {name: value for name, value in os.environ.items() if name.startswith("MUTATE_")}
+            env = {**env, **ours, "PYTHONPATH": os.pathsep.join(path)}
+        original(self, *args, env=env, **options)
+
+    subprocess.Popen.__init__ = told
 
 
 def begin():
