@@ -18,6 +18,7 @@ from . import (
     reversals,
     samplers,
     steps,
+    texts,
 )
 
 __all__ = [
@@ -113,14 +114,14 @@ def transformer() -> tuple[Claim[Any], ...]:
 
 def topics() -> tuple[Claim[Any], ...]:
     """The claims of ``data.discrete.topics``."""
-    return parts.text()
+    return texts.text()
 
 
 def ngram_baselines() -> tuple[Claim[Any], ...]:
     """The claims of ``evaluation.discrete.ngram_baselines``."""
-    return parts.ngrams()
+    return texts.ngrams()
 
 
 def text_samples() -> tuple[Claim[Any], ...]:
     """The claims of ``evaluation.discrete.text_samples``."""
-    return parts.text_samples()
+    return texts.text_samples()

@@ -244,7 +244,7 @@ def counts() -> Claim[Bounds]:
 
     def check(bounds: Bounds, trial: Trial) -> Evidence:
         by_time, by_count = bounds
-        rng, copies = trial.rng(), trial.count(1500, 500)
+        rng, copies = trial.rng(), trial.count(900, 500)
         x1 = states_of(by_time.model.path.letters)  # type: ignore[attr-defined]
         expected = by_time.exact(x1)
         data = x1.repeat(copies, 1)
