@@ -60,50 +60,7 @@ def hessian(f, x):
     return torch.func.vmap(torch.func.hessian(lambda y: f(y[None])[0]))(x)
 
 
-def applied(f, t, x):
-    """u·∇f + ½ tr(σσᵀ Hess f) of the diffusion above, from whole gradients and Hessians."""
-    a = sigma(x) @ sigma(x).mT
-    drift = (field(t, x) * gradient(f, x)).sum(1)
-    return drift + 0.5 * (a * hessian(f, x)).sum((1, 2))
-
-
-def adjoint(t, x):
-    """[−div(u p) + ½ Σ ∂ᵢ∂ⱼ(aᵢⱼ p)]/p of the same, from Jacobians and Hessians of the products."""
-    p = lambda y: torch.exp(log_p(y[None])[0])  # noqa: E731
-
-    def one(time, y):
-        flux = torch.func.jacrev(lambda v: field(time, v[None])[0] * p(v))(y)
-        matrix = lambda v: (sigma(v[None]) @ sigma(v[None]).mT)[0] * p(v)  # noqa: E731
-        second = torch.func.jacfwd(torch.func.jacrev(matrix))(y)  # (i, j, k, l)
-        total = torch.einsum("ijij->", second)
-        return (-torch.trace(flux) + 0.5 * total) / p(y)
-
-    return torch.func.vmap(one)(t, x)
-
-
 # -- diffusions --------------------------------------------------------------------------------
-
-
-def test_apply_is_the_second_order_operator(rng):
-    x, t = normal(20, 2, rng=rng), torch.rand(20, generator=rng, dtype=DOUBLE)
-    exact = applied(smooth, t, x)
-    assert torch.allclose(diffusion().apply(smooth, t, x), exact, atol=1e-11)
-    halved = replace(
-        diffusion(),
-        evaluate=lambda t, x: Parts(field(t, x), MatrixNoise(sigma(x) * 2**-0.5, uniform=False)),
-    )
-    assert not torch.allclose(halved.apply(smooth, t, x), exact, atol=1e-2)
-
-
-def test_the_adjoint_of_a_matrix_noise_that_depends_on_the_state(rng):
-    x, t = normal(20, 2, rng=rng), torch.rand(20, generator=rng, dtype=DOUBLE)
-    exact = adjoint(t, x)
-    assert torch.allclose(diffusion().adjoint(log_p, t, x), exact, atol=1e-10)
-    sold_as_uniform = replace(
-        diffusion(), evaluate=lambda t, x: Parts(field(t, x), MatrixNoise(sigma(x), uniform=True))
-    )
-    wrong = sold_as_uniform.adjoint(log_p, t, x)
-    assert not torch.allclose(wrong, exact, atol=1e-2), "the derivatives of a matter"
 
 
 def test_ornstein_uhlenbeck_in_closed_form(rng):
@@ -155,26 +112,6 @@ def test_a_matrix_free_map_is_the_matrix(rng):
     turned = replace(dense, evaluate=lambda t, x: Parts(diffusion=MatrixFreeNoise(lambda n: n @ b)))
     assert torch.allclose(dense.apply(smooth, 0.0, x), free.apply(smooth, 0.0, x), atol=1e-12)
     assert not torch.allclose(dense.apply(smooth, 0.0, x), turned.apply(smooth, 0.0, x), atol=1e-2)
-
-
-def test_adjointness_by_quadrature():
-    """∫ f L*p = ∫ p L f on a line wide enough that the trapezoidal rule converges spectrally."""
-    x = torch.linspace(-9, 9, 600, dtype=DOUBLE)
-    line = Euclidean()
-
-    def evaluate(t, x):
-        return Parts(torch.sin(x), DiagonalNoise(1 + 0.4 * torch.cos(x), uniform=False))
-
-    gen = MarkovGenerator(line, evaluate, BOTH)
-    f = lambda x: torch.sin(2 * x) + x**2  # noqa: E731
-    log_density = lambda x: -0.5 * (x - 0.3) ** 2 + 0.5 * torch.sin(x)  # noqa: E731
-    p = log_density(x).exp()
-    left = (f(x) * p * gen.adjoint(log_density, 0.0, x)).sum()
-    right = (p * gen.apply(f, 0.0, x)).sum()
-    assert abs(float(left - right)) < 1e-10 * abs(float(right))
-    flow_only = flow(line, lambda t, x: torch.sin(x))
-    without_noise = (p * flow_only.apply(f, 0.0, x)).sum()
-    assert abs(float(left - without_noise)) > 1e-2 * abs(float(right))
 
 
 # -- jumps -------------------------------------------------------------------------------------

@@ -47,7 +47,9 @@ LETTERS = torch.arange(3)
 def generators() -> tuple[Claim[Any], ...]:
     """Claims of the topic ``core.generators``."""
     cited = {"one-step": ("L0.2",), "adjointness": ("G.2",)}
-    diffusion = contracts.generator(_diffusion, _normals, log_density=_log_normal, entries=cited)
+    diffusion = contracts.generator(
+        _diffusion, _normals, log_density=_log_normal, rows=40_000, entries=cited
+    )
     jumps = contracts.generator(
         lambda: chain(CHAIN, (2,)), _pairs, log_density=_log_pairs, entries=cited
     )
