@@ -159,6 +159,16 @@ class Marginal:
         mean: Tensor = (weights[..., None] * u).sum(1) / weights.sum(1)[:, None]
         return mean
 
+    def score(self, t: Tensor, x: Tensor) -> Tensor:
+        """∇log p_t(x): the mean of ⟨x, x1⟩ g − ⟨g, x⟩ x1, g = ∇log q(x1), which turns with x."""
+        x1, weights = self._ends(t, x)
+        heights = (x1 @ self.law.means.T) * self.law.kappa
+        g = self.law.kappa * (heights.softmax(-1) @ self.law.means)
+        here = x[:, None]
+        turned = (here * x1).sum(-1, keepdim=True) * g - (here * g).sum(-1, keepdim=True) * x1
+        mean = (weights[..., None] * turned).sum(1) / weights.sum(1)[:, None]
+        return S2.project_tangent(x, mean)
+
     def rate(self, t: Tensor, x: Tensor) -> Tensor:
         """∂_t log p_t(x), by forward differentiation of the quadrature."""
         slope: Tensor = torch.func.jvp(

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from genpath.models import ODE, SDE
 from genpath.testing import (
     Claim,
     Evidence,
@@ -97,11 +96,6 @@ def bound() -> Claim[Wrong]:
     def planted(wrong: Wrong, size: float) -> Wrong:
         return replace(wrong, world=slow_world(wrong.world, size))
 
-    def quiet(wrong: Wrong, size: float) -> Wrong:
-        return replace(wrong, world=replace(
-            wrong.world, dynamics=lambda eps: SDE((1 - size) * eps) if eps else ODE()
-        ))  # fmt: skip
-
     return Claim(
         "error-bound",
         "The divergence from the true law to a model's grows at the rate E⟨b̂ − b, a⟩ − ε E|a|², "
@@ -112,7 +106,6 @@ def bound() -> Claim[Wrong]:
         (
             dial("the bound × (1 − δ)", less, 0.5),
             dial("u × (1 + δ)", planted),
-            dial("ε × (1 − δ) in the dynamics", quiet, 0.5),
         ),
         formula=r"\tfrac{d}{dt}\mathrm{KL}(p_t\|\hat p_t) = "
         r"\mathbb{E}\langle \hat b - b, a\rangle - \varepsilon\,\mathbb{E}|a|^2 \le "

@@ -20,7 +20,7 @@ from genpath.generators import MarkovGenerator, flow
 from genpath.likelihoods import ODELikelihood, SolvedFlow
 from genpath.models import Model
 from genpath.samplers import Euler, RungeKutta, Sampler, integrate
-from genpath.tableaus import EULER, HEUN, RK4
+from genpath.tableaus import EULER, HEUN, MIDPOINT, RK4
 from genpath.testing import Claim, Control, Evidence, Trial, but, dial, equal, exact, near, order
 
 from ..evaluations import Mass
@@ -191,7 +191,12 @@ def orders() -> Claim[Solvers]:
 
     def make() -> Solvers:
         found: list[tuple[str, Sampler, int]] = [("exponential Euler", Euler(), 1)]
-        tableaus = (("Euler", EULER, 1), ("Heun", HEUN, 2), ("RK4", RK4, 4))
+        tableaus = (
+            ("Euler", EULER, 1),
+            ("midpoint", MIDPOINT, 2),
+            ("Heun", HEUN, 2),
+            ("RK4", RK4, 4),
+        )
         found += [(name, RungeKutta(tableau), p) for name, tableau, p in tableaus]
         return Solvers(tuple(found))
 

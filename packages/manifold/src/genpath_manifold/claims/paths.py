@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from genpath.couplings import Pairs
-from genpath.laws import Gaussian, ProductLaw
 from genpath.models import Model
 from genpath.objectives import Regression
-from genpath.paths import Draw, ProductPath
+from genpath.paths import Draw
 from genpath.schedules import KeepSchedule, linear_keep
 from genpath.spaces import Euclidean
 from genpath.testing import (
@@ -63,14 +62,12 @@ def geodesic() -> tuple[Claim[Any], ...]:
     plain = contracts.path(
         lambda: GeodesicPath(S2),
         pairs(atoms(2)),
-        fields={"velocity": field, "displacement": field},
+        fields={"velocity": field},
     )
     five = contracts.path(lambda: GeodesicPath(Sphere(5), late(0.3)), pairs(atoms(5), 5))
-    joint = contracts.path(both, both_pairs, rows=1500)
     return (
         *plain,
         *named("late-five", five),
-        *named("product", joint),
         example(),
         curve(),
         straight(),
@@ -93,17 +90,6 @@ def late_schedule() -> tuple[Claim[Any], ...]:
         *named("half", contracts.schedule(lambda: late(0.5))),
         ratios(),
     )
-
-
-def both() -> ProductPath:
-    """A sphere and a plane."""
-    return ProductPath({"s": GeodesicPath(S2, late(0.05)), "v": GeodesicPath(Euclidean(2))})
-
-
-def both_pairs(count: int, rng: torch.Generator) -> Pairs:
-    """Independent endpoints of the product."""
-    base = ProductLaw({"s": UniformSphere(S2, DOUBLE), "v": Gaussian((2,), dtype=DOUBLE)})
-    return Pairs(base.sample(count, rng), base.sample(count, rng))
 
 
 def example() -> Claim[GeodesicPath]:

@@ -9,7 +9,7 @@ r"""The sphere: what every space owes, its worked example, its accuracy, and div
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,24 +131,28 @@ def volume() -> Claim[Sphere]:
     )
 
 
-def accuracy() -> Claim[Sphere]:
+def accuracy() -> Claim[tuple[Sphere, ...]]:
     """Digits at all distances, in both precisions."""
 
-    def check(space: Sphere, trial: Trial) -> Iterator[Evidence]:
+    def check(spaces: tuple[Sphere, ...], trial: Trial) -> Iterator[Evidence]:
         for dtype, bound in ((torch.float32, 2e-6), (DOUBLE, 1e-14)):
             name = str(dtype)[6:]
-            because = "16 roundings of numbers up to π"
-            for angle in (1e-6, 1e-3, 0.14, 0.15, 1.6, 3.0, math.pi - 1e-3, math.pi - 2e-6):
-                x = points(space.dimension, dtype)(400, trial.rng(name))
-                v = tangents(space, x, angle, trial.rng("v"))
-                y = space.step(x, v)
-                where = f"at {angle:.6g} in {name}"
-                gap = space.distance(x, y).double() - angle
-                yield near(f"distance {where}", gap, 0.0, bound, because)
-                back = space.step(x, space.log(x, y)) - y
-                yield near(f"exp(log) {where}", back, 0.0, bound, because)
-                if angle <= 3.0:
-                    yield near(f"log(exp) {where}", space.log(x, y) - v, 0.0, bound, because)
+            because = f"{bound / torch.finfo(dtype).eps:.0f} roundings of numbers of size 1"
+            for space in spaces:
+                x = points(space.dimension, dtype)(200, trial.rng(name))
+                for angle in (1e-6, 1e-3, 0.14, 0.15, 1.6, 3.0, math.pi - 1e-3, math.pi - 2e-6):
+                    v = tangents(space, x, angle, trial.rng("v"))
+                    y = space.step(x, v)
+                    where = f"on S^{space.dimension} at {angle:.6g} in {name}"
+                    gap = space.distance(x, y).double() - angle
+                    yield near(f"distance {where}", gap, 0.0, bound, because)
+                    back = space.step(x, space.log(x, y)) - y
+                    yield near(f"exp(log) {where}", back, 0.0, bound, because)
+                    if angle <= 3.0:
+                        yield near(f"log(exp) {where}", space.log(x, y) - v, 0.0, bound, because)
+
+    def each(plant: Callable[..., Sphere]) -> Callable[..., tuple[Sphere, ...]]:
+        return lambda spaces, *size: tuple(plant(space, *size) for space in spaces)
 
     def arccos(space: Sphere) -> Sphere:
         return but(space, distance=lambda x, y: (x * y).sum(-1).clamp(-1, 1).arccos())
@@ -164,12 +168,12 @@ def accuracy() -> Claim[Sphere]:
         "accuracy",
         "Distance, step and logarithm keep all digits at every distance, near 0 and near π too, "
         "in float32 and in float64.",
-        lambda: Sphere(2),
+        lambda: (Sphere(1), Sphere(2), Sphere(5)),
         check,
         (
-            dial("step along (1 + δ) v", farther),
-            Control("the distance by arccos", arccos),
-            Control("the logarithm by arccos", tight),
+            dial("step along (1 + δ) v", each(farther)),
+            Control("the distance by arccos", each(arccos)),
+            Control("the logarithm by arccos", each(tight)),
         ),
         formula=r"\theta = 2\operatorname{atan2}(|x-y|, |x+y|)",
     )
