@@ -423,7 +423,7 @@ def _superposition() -> Claim[Any]:
         (dial("weights α + δ x/10", uneven), dial("weights that sum to 1 + δ", heavy)),
         formula=r"L_1^*p = L_2^*p = \dot p \;\Rightarrow\;"
         r" (\alpha L_1 + (1-\alpha)L_2)^*p = \dot p",
-        entries=("G.19", "Y5"),
+        entries=("Y5",),
         owes="density",
     )
 

@@ -307,7 +307,6 @@ def _reversed_samples() -> Claim[MarkovGenerator]:
         check,
         (LATE,),
         formula=r"X_1 \sim p_1 \;\Rightarrow\; Z_1 \sim p_0",
-        entries=("L1.18",),
         owes="reverse",
     )
 

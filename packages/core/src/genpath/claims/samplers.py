@@ -18,7 +18,7 @@ from ._chain import CHAIN, START, chain, matrix
 
 __all__ = ["adams_bashforth", "euler", "heun", "midpoint", "rk4"]
 
-FLOWS = {"order-of-flows": ("A7", "K.13")}
+FLOWS = {"order-of-flows": ("K.13",)}
 
 
 def midpoint() -> tuple[Claim[Any], ...]:
@@ -43,7 +43,7 @@ def adams_bashforth() -> tuple[Claim[Any], ...]:
 
 def euler() -> tuple[Claim[Any], ...]:
     """Claims of ``sampler.euler``."""
-    cited = {"order-of-flows": ("A7",), "order-of-diffusions": ("A8",)}
+    cited = {"order-of-diffusions": ("A8",)}
     return (*contracts.sampler(Euler, order=1, entries=cited), _hold())
 
 
