@@ -46,7 +46,7 @@ def heat_kernel() -> tuple[Claim[Any], ...]:
         lambda: SphereHeatKernel(row(2.0, -1.0, 2.0)[0] / 3, 0.5),
         space=S2,
         nodes=quadrature,
-        draws=48_000,
+        draws=32_000,
     )
     return (*found, fixture(), equation(), scores(), semigroup(), short_times())
 

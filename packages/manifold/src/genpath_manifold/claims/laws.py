@@ -30,7 +30,7 @@ __all__ = ["kernel_densities", "uniform", "von_mises_fisher"]
 def uniform() -> tuple[Claim[Any], ...]:
     """The claims of ``law.manifold.uniform``."""
     return (
-        *contracts.law(lambda: UniformSphere(S2, DOUBLE), space=S2, nodes=quadrature, draws=80_000),
+        *contracts.law(lambda: UniformSphere(S2, DOUBLE), space=S2, nodes=quadrature, draws=48_000),
         rotations(),
     )
 
@@ -39,14 +39,14 @@ def von_mises_fisher() -> tuple[Claim[Any], ...]:
     """The claims of ``law.manifold.von_mises_fisher``."""
     axis = row(2.0, -1.0, 2.0)[0] / 3
     found = contracts.law(
-        lambda: VonMisesFisher(axis, 2.0), space=S2, nodes=quadrature, draws=48_000
+        lambda: VonMisesFisher(axis, 2.0), space=S2, nodes=quadrature, draws=32_000
     )
     return (*found, fixture(), ends())
 
 
 def kernel_densities() -> tuple[Claim[Any], ...]:
     """The claims of ``manifold.kernel_densities``."""
-    found = contracts.law(gentle, space=S2, nodes=quadrature, draws=80_000)
+    found = contracts.law(gentle, space=S2, nodes=quadrature, draws=48_000)
     return (*found, parts(), bandwidths(), *named("choice", (best_kappa(), weights())))
 
 
