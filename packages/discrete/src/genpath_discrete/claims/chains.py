@@ -119,7 +119,7 @@ def hold() -> Claim[MarkovGenerator]:
             Control("jumps with probability hλ in place of 1 − e^{−hλ}", euler),
         ),
         formula=r"\mathrm{TV}\big(p_0 P_h^N, p_0 e^Q\big) = O(h)",
-        entries=("D.6", "S.4", "G-F1"),
+        entries=("S.4", "G-F1"),
     )
 
 

@@ -88,7 +88,7 @@ def mixture() -> tuple[Claim[Any], ...]:
     return (
         *contract_mixture(),
         drawn_mixture_law(),
-        kolmogorov(mixture_cases, (), ("S.5", "F9", "D.9")),
+        kolmogorov(mixture_cases, (), ("S.5", "F9")),
         average(mixture_cases, ()),
         known_rates(),
     )
@@ -320,5 +320,5 @@ def known_rates() -> Claim[Case]:
             dial("jumps × (1 + δ)", faster),
             Control("the posterior of another base", uniform),
         ),
-        entries=("G-F3", "G.15"),
+        entries=("G.15",),
     )

@@ -196,7 +196,7 @@ def path_divergence() -> Claim[Case]:
         ),
         formula=r"\mathbb{E}_z\,\mathrm{KL}(P^z \,\|\, \hat P) = \mathrm{KL}(P \,\|\, \hat P) "
         r"+ \mathrm{const} \ge \mathrm{KL}(p_1 \,\|\, \hat p_1) + \mathrm{const}",
-        entries=("D-F4", "D.25"),
+        entries=("D.25",),
         owes="control",
     )
 

@@ -171,7 +171,7 @@ def known_reversal() -> Claim[Any]:
         ),
         formula=r"\frac{\dot\kappa}{\kappa V}\frac{p_t(y)}{p_t(x)} \quad\text{and}\quad "
         r"\frac{\dot\kappa}{1-\kappa}\,p(x_1 = y \mid x_t = x)",
-        entries=("D-F4", "Y11"),
+        entries=("Y11",),
         owes="reverse",
     )
 
@@ -293,6 +293,5 @@ def known_posterior() -> Claim[MixturePath]:
         formula=r"q(x_s \mid x_t, x_1) \propto "
         r"\big[k\,1\{x_s = x_t\} + (1-k)\pi(x_t)\big]"
         r"\big[\kappa_s 1\{x_s = x_1\} + (1-\kappa_s)\pi(x_s)\big], \quad k = \kappa_t/\kappa_s",
-        entries=("D-F2",),
         owes="reverse",
     )

@@ -223,7 +223,6 @@ def one_letter() -> Claim[Cases]:
         check,
         (dial("logits × (1 − δ)", each(blunt)),),
         formula=r"p(x_s \mid x_t) = \sum_z q(x_s \mid x_t, z)\, p(z \mid x_t)",
-        entries=("D.6",),
     )
 
 
