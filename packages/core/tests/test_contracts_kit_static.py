@@ -11,13 +11,13 @@ import torch
 
 from genpath.codecs import Dequantise, Identity, Standardise
 from genpath.couplings import Independent, Pairs, Stored
-from genpath.errors import SingularTimeError
+from genpath.errors import DomainError, SingularTimeError
 from genpath.laws import Empirical, Gaussian
 from genpath.networks import MLP
 from genpath.predictions import Rule, convert
 from genpath.schedules import AffineSchedule, KeepSchedule, Scalar, linear_keep
 from genpath.spaces import Euclidean, Product
-from genpath.testing import but, contracts, run_claim
+from genpath.testing import but, contracts, exact, run_claim
 from genpath.testing.running import Bound
 
 from .toys import Letters
@@ -654,3 +654,48 @@ def test_a_wrong_fake_is_found():
     fails(
         contracts.kernel(other, ramp, SAMPLES, differentiable=False, compiled=False), "fake-shapes"
     )
+
+
+class TestDrawnIntegers:
+    """Operators without a reference: `alike` judges the cells of u."""
+
+    U = torch.rand(5, 3, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    SAMPLE = contracts.Sample("dice", (torch.full((5, 3), 6), U), changed=(1,))
+
+    @staticmethod
+    def roll(sides, u):
+        return (sides * u.double()).floor().long().contiguous()
+
+    @staticmethod
+    def alike(what, found, args):
+        u = args[1]
+        right = sum((u.double() >= k / 6).long() for k in range(1, 6))
+        yield exact(what, found, right)
+        yield exact(f"{what}: strides", found.is_contiguous())
+
+    def claims(self, operator):
+        return contracts.kernel(
+            operator, None, [self.SAMPLE], differentiable=False, alike=self.alike
+        )
+
+    def test_sound_dice_pass(self):
+        accept(self.claims(self.roll))
+
+    @pytest.mark.parametrize(
+        ("claim", "wrong"),
+        [
+            ("values", lambda sides, u: (sides * u.double()).round().long()),
+            ("layouts", lambda sides, u: (sides * u.sort(0).values).floor().long()),
+            ("layouts", lambda sides, u: TestDrawnIntegers.roll(sides, u.sum(0, keepdim=True) % 1)),
+        ],
+    )  # fmt: skip
+    def test_loaded_dice_are_found(self, claim, wrong):
+        fails(self.claims(wrong), claim)
+
+    def test_no_reference_needs_a_judge(self):
+        with pytest.raises(DomainError, match="compared with a reference"):
+            contracts.kernel(self.roll, None, [self.SAMPLE])
+        with pytest.raises(DomainError, match=r"pass a reference, or alike"):
+            contracts.launcher(self.roll, None, [self.SAMPLE])
+        with pytest.raises(DomainError, match="compared with a reference"):
+            contracts.kernel(self.roll, None, [self.SAMPLE], alike=self.alike)

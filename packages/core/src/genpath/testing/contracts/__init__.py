@@ -10,7 +10,7 @@ from .codecs import codec as codec
 from .conversions import conversions as conversions
 from .couplings import coupling as coupling
 from .generators import generator as generator
-from .kernels import Sample as Sample, kernel as kernel
+from .kernels import Sample as Sample, kernel as kernel, launcher as launcher
 from .laws import law as law, line as line
 from .naming import named as named
 from .networks import network as network
@@ -27,6 +27,7 @@ __all__ = [
     "coupling",
     "generator",
     "kernel",
+    "launcher",
     "law",
     "line",
     "named",
