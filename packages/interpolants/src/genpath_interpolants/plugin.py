@@ -31,3 +31,8 @@ def genpath_components(registry: Collector) -> None:
         "genpath_interpolants.claims:mixtures",
         summary="the exact marginals of the path between a normal law and a mixture",
     )
+    registry.topic(
+        "kernels",
+        "genpath_interpolants.claims:kernels",
+        summary="the operator that makes a draw and its velocity target in one pass",
+    )

@@ -1,4 +1,4 @@
-"""Claims of this package: `linear` about the path, `mixtures` about its exact marginals."""
+"""Claims: `linear` of the path, `mixtures` of its exact marginals, `kernels` of the operators."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from . import (
     couplings,
     density,
     draws,
+    kernels as operators,
     likelihoods,
     minimisers,
     oracle,
@@ -19,7 +20,7 @@ from . import (
     samplers,
 )
 
-__all__ = ["linear", "mixtures"]
+__all__ = ["kernels", "linear", "mixtures"]
 
 
 def linear() -> tuple[Claim[Any], ...]:
@@ -40,3 +41,8 @@ def linear() -> tuple[Claim[Any], ...]:
 def mixtures() -> tuple[Claim[Any], ...]:
     """The claims of ``interpolants.mixtures``."""
     return oracle.claims()
+
+
+def kernels() -> tuple[Claim[Any], ...]:
+    """The claims of ``interpolants.kernels``."""
+    return operators.claims()
