@@ -274,7 +274,7 @@ def integral() -> Claim[Model]:
         return stage  # type: ignore[no-any-return]
 
     def check(found: Model, trial: Trial) -> Evidence:
-        made = Mass(points=trial.count(4000, 2000), steps=4)(scene(found, trial)).metrics
+        made = Mass(points=2000, steps=4)(scene(found, trial)).metrics
         error = made["density/integral_se"]
         because = "4.9 of its standard errors: probability 1e-6"
         return near("∫ p dA", made["density/integral"], 1.0, 4.9 * error, because)
