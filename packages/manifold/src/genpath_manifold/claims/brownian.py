@@ -225,7 +225,6 @@ def walks() -> Claim[MarkovGenerator]:
             Control("x + v instead of the exponential map", without_exponential),
         ),
         formula=r"\mathbb{E}\,P_l(\langle X_t, x_0\rangle) = e^{-l(l+1)t/2}",
-        entries=("R.14", "S.12"),
     )
 
 

@@ -89,7 +89,6 @@ def fixture() -> Claim[SphereHeatKernel]:
             Control("draws at t = ¼", lambda law: but(law, sample=slower(law, 0.5).sample)),
         ),
         formula=r"p_t(\theta) = \sum_l \tfrac{2l+1}{4\pi}\, e^{-l(l+1)t/2} P_l(\cos\theta)",
-        entries=("R-F3",),
     )
 
 
@@ -124,7 +123,6 @@ def equation() -> Claim[MarkovGenerator]:
             Control("the generator Δ", lambda gen: brownian(gen.space, math.sqrt(2))),
         ),
         formula=r"\partial_t p = \tfrac12 \Delta p",
-        entries=("R.19",),
         owes="density",
     )
 
@@ -173,7 +171,7 @@ def scores() -> Claim[SphereHeatKernel]:
         ),
         formula=r"\nabla\log p_t = -\frac{\partial\log p_t}{\partial\theta}\,"
         r"\frac{\log_x x_0}{\theta}",
-        entries=("R.20", "Y19"),
+        entries=("Y19",),
         owes="reverse",
     )
 

@@ -181,7 +181,7 @@ def curve() -> Claim[tuple[GeodesicPath, ...]]:
             Control("the chord, projected", each(chord)),
         ),
         formula=r"\tfrac{d}{dt}x_t = u_t(x_t\mid x_1) = \frac{\dot\kappa}{1-\kappa}\log_{x_t}x_1",
-        entries=("R.16", "S.12"),
+        entries=("R.16",),
         owes="existence",
     )
 
