@@ -5,6 +5,7 @@ the letter is the first v with Σ_{w ≤ v} p_w > u
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,10 +14,23 @@ from torch import Tensor
 
 from genpath.jumps import pick
 from genpath.schedules import linear_keep
-from genpath.testing import Claim, Control, Evidence, Trial, but, dial, equal, exact, frequencies
+from genpath.testing import (
+    Claim,
+    Control,
+    Evidence,
+    Trial,
+    at_most,
+    but,
+    dial,
+    equal,
+    exact,
+    frequencies,
+    near,
+)
 
 from ..jumps import MaskedJumps
 from ..kernels import masked_step, masked_step_reference
+from . import operators
 from .cases import DOUBLE
 
 __all__ = ["steps"]
@@ -28,7 +42,7 @@ EDGES = torch.tensor([0.217843180, 0.266450564, 0.398579132, 0.934386895], dtype
 
 def steps() -> tuple[Claim[Any], ...]:
     """The claims of ``discrete.masked_step``."""
-    return (inverse_cdf(), letters(), rare(), jumping())
+    return (inverse_cdf(), letters(), rare(), unlikely(), jumping(), *operators.claims())
 
 
 def drawn(step: Step, logits: Tensor, u: Tensor) -> Tensor:
@@ -136,6 +150,71 @@ def rare() -> Claim[Step]:
         check,
         (Control("probabilities and sums in float32", single), dial("logits × (1 − δ)", softer)),
         entries=("D.32",),
+    )
+
+
+def largest(u: Tensor) -> Tensor:
+    """−log E of the noise E = −log(1 − u): a Gumbel number."""
+    return -(-torch.log1p(-u)).log()
+
+
+GRIDS = {24: 16.635532304, 32: 22.873856958}
+"""The largest Gumbel number of u ≥ 2⁻²⁴, and of u ≥ 2⁻³³, the first centre of a grid of 2⁻³²."""
+
+
+def unlikely() -> Claim[Step]:
+    """Letters below the reach of Gumbel noise."""
+    small = {24: 2.0**-24, 32: 2.0**-33}
+    logits = {24: -20.0, 32: -26.5}
+
+    def check(step: Step, trial: Trial) -> Iterator[Evidence]:
+        below_one = torch.nextafter(torch.ones(()), torch.zeros(()))
+        yield exact("the last float32 below 1", 1 - float(below_one), small[24])
+        for bits, logit in logits.items():
+            u = torch.tensor(small[bits], dtype=DOUBLE)
+            least, most = float(largest(1 - u)), float(largest(u))
+            words = "the ledger prints nine digits"
+            yield near(f"largest Gumbel number, {bits} bits", most, GRIDS[bits], 5e-10, words)
+            yield at_most(
+                f"what noise can make up for, {bits} bits",
+                most - least,
+                -logit,
+                "it is less than the logits are apart",
+            )
+            two = torch.tensor([0.0, logit], dtype=DOUBLE)
+            p = math.exp(logit) / (1 + math.exp(logit))
+            inside = 1 - p * torch.linspace(0.02, 0.98, 50, dtype=DOUBLE)
+            found = drawn(step, two, inside)
+            yield exact(f"u inside its share, log p = {logit:g}", found, torch.full((50,), 1))
+            outside = torch.tensor([1 - 1.02 * p], dtype=DOUBLE)
+            found = drawn(step, two, outside)
+            yield exact(f"u outside of it, log p = {logit:g}", found, torch.tensor([0]))
+
+    def lucky(bits: int) -> Callable[[Step], Step]:
+        """The last letter has the largest noise, the others the least."""
+        u = torch.tensor(small[bits], dtype=DOUBLE)
+
+        def wrong(logits: Tensor, *rest: Any) -> Tensor:
+            noise = largest(1 - u).expand(logits.shape[-1]).clone()
+            noise[-1] = largest(u)
+            return (logits + noise).argmax(-1)
+
+        return lambda step: wrong
+
+    return Claim(
+        "beyond-gumbel-noise",
+        "Letters of log-probability −20 and −26.5 are drawn for their shares of all u. Gumbel "
+        "noise from u on a grid of 2⁻²⁴ ends at 16.6355, on one of 2⁻³² at 22.8739: argmax of "
+        "logits plus noise never draws them, however the noise falls.",
+        lambda: masked_step,
+        check,
+        (
+            dial("logits × (1 − δ)", softer),
+            Control("Gumbel-max on a grid of 2⁻²⁴, at its luckiest", lucky(24)),
+            Control("Gumbel-max on a grid of 2⁻³², at its luckiest", lucky(32)),
+        ),
+        formula=r"-\log(-\log(1 - 2^{-24})) = 16.6355",
+        entries=("K-F4", "Y12"),
     )
 
 
