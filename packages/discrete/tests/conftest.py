@@ -1,7 +1,12 @@
-"""Fixtures of the discrete plugin's tests."""
+"""Fixtures: one thread, seeded randomness, float64 as the default."""
 
 import pytest
 import torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -504,4 +504,5 @@ def test_the_kernel_agrees_on_a_device():
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     run_in_interpreter()

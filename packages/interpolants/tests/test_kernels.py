@@ -327,4 +327,5 @@ def test_the_core_takes_the_paths_own_way_where_it_has_one(rng):
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     run_in_interpreter()
