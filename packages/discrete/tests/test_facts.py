@@ -108,3 +108,37 @@ def test_a_conditional_generator_of_one_row_is_a_row_of_that_of_many(path):
         row = slice(i, i + 1)
         one = path.conditional_generator(x[row], x1[row]).evaluate(t[row], x[row])
         assert torch.equal(one.jumps.intensity(), many[row])
+
+
+def test_the_bound_by_count_tells_the_network_the_share_of_letters_that_it_shows(rng):
+    from genpath_discrete.objectives import bound_by_count
+
+    path, seen = MaskedPath(Categorical(3, (8,))), []
+
+    def network(t, x):
+        seen.append((t, path.masked(x).double().mean(1)))
+        return torch.zeros(*x.shape, 3)
+
+    t = torch.tensor([0.0, 0.3, 0.99])
+    model = Model(network, path, path.base(), "logits")
+    bound_by_count(model, path, torch.zeros(3, 8, dtype=torch.long), t, rng)
+    ((told, masked),) = seen
+    assert torch.equal(told.double(), 1 - masked) and masked.tolist() == [1 / 8, 3 / 8, 1.0]
+
+
+def test_the_initial_weights_keep_the_variance_and_share_it_among_the_branches():
+    """A unit input keeps its variance; of the 2 × depth branches each has 1 / (2 depth)."""
+    torch.manual_seed(0)
+    width, depth, expansion = 64, 3, 4
+    network = Transformer(Categorical(4, (6,)), width, depth, 2, expansion=expansion)
+    for block in network.blocks:
+        for layer, inputs, variance in (
+            (block.qkv, width, 1.0),
+            (block.up, width, 1.0),
+            (block.join, width, 1 / (2 * depth)),
+            (block.down, expansion * width, 1 / (2 * depth)),
+        ):
+            assert layer.in_features == inputs
+            share = layer.weight.detach().double() ** 2 * inputs / variance
+            error = math.sqrt(2 / share.numel())  # of the mean square of normal numbers
+            assert abs(float(share.mean()) - 1) < 4.5 * error < 0.1
