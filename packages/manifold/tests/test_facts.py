@@ -184,3 +184,22 @@ def test_wave_lengths_are_log_uniform_in_their_range():
     for power in (1, 2, 3):
         assert abs(z_score(share**power, 1 / (power + 1))) < 4.5
     assert abs(z_score((lengths - 2) / 48, 0.5)) > 4.5  # uniform lengths they are not
+
+
+def test_the_network_sees_time_from_minus_one_to_one():
+    network = SphereMLP(features=2, harmonics=3)
+    seen = []
+    network.layers[0].register_forward_hook(lambda module, inputs, out: seen.append(inputs[0]))
+    network(torch.tensor([0.0, 0.5, 1.0]), points(2, 3, torch.float32))
+    time, sines, cosines = seen[0][:, 7], seen[0][:, 8:11], seen[0][:, 11:]
+    assert time.tolist() == [-1.0, 0.0, 1.0]
+    ends = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, -1.0]])  # whole numbers of quarter turns
+    assert torch.allclose(sines[[0, 2]], ends, atol=1e-6)
+    assert torch.allclose(cosines[[0, 2]], torch.tensor([[1.0] * 3, [0, -1, 0]]), atol=1e-6)
+
+
+def test_the_bandwidths_span_five_decades_in_half_decades():
+    from genpath_manifold.evaluations import BANDWIDTHS
+
+    steps = torch.tensor(BANDWIDTHS, dtype=F64).log10()
+    assert torch.allclose(steps, torch.linspace(1, 6, 11, dtype=F64), atol=1e-12)
