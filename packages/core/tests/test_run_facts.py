@@ -465,3 +465,14 @@ def test_baselines_stand_beside_ours() -> None:
     assert set(rows) == {"test/nll", "baseline/other"}
     assert rows["test/nll"].baseline == "3, 2.5 (kernel)"
     assert rows["test/nll"].baseline_measured == "baseline: one Gaussian"
+
+
+class TestSplits:
+    def test_a_row_on_a_border_is_in_one_split(self) -> None:
+        """The hash of b"1" begins with 0x6b86b273ff34fce1: at that share the row is on the edge."""
+        from genpath.datasets import hash_split
+
+        edge = 0x6B86B273FF34FCE1 / 2**64
+        for fractions, split in (((edge, 0.2), 1), ((0.25, edge - 0.25), 2), ((0.9, 0.05), 0)):
+            sizes = [len(index) for index in hash_split([b"1"], fractions)]
+            assert sizes == [int(number == split) for number in range(3)]
