@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -231,7 +229,7 @@ def test_the_registry_is_given_back(root: Path) -> None:
         assert registry() is empty
 
 
-def test_listing_imports_nothing_heavy_and_answers_at_once(tmp_path: Path) -> None:
+def test_listing_imports_nothing_heavy(tmp_path: Path) -> None:
     install(tmp_path, "genpath", "core", plugin(*STAGES))
     install(tmp_path, "genpath-waves", "waves", plugin(add("path", "standing")))
     code = (
@@ -241,13 +239,3 @@ def test_listing_imports_nothing_heavy_and_answers_at_once(tmp_path: Path) -> No
     done = python(tmp_path, "-c", code)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
     assert "waves" in done.stdout
-
-    def seconds(*arguments: str) -> float:
-        start = time.perf_counter()
-        assert python(tmp_path, *arguments).returncode == 0
-        return time.perf_counter() - start
-
-    cold = [seconds("-c", "pass") for _ in range(5)]
-    listing = [seconds("-m", "genpath.cli", "plugins") for _ in range(5)]
-    # 0.15 s on a quiet machine; the bound leaves room for a busy one, and none for torch (over 1 s)
-    assert statistics.median(listing) - statistics.median(cold) < 0.6

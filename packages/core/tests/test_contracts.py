@@ -1,5 +1,6 @@
 """What everything in the core owes: batches, seeds, facts of a row, small helpers. A table."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from genpath.codecs import Codec, Dequantise, Identity
 from genpath.couplings import Coupling, Pairs, Stored
 from genpath.generators import MarkovGenerator, flow, product
 from genpath.grids import TimeGrid
-from genpath.jumps import pick
+from genpath.jumps import RateJumps, pick
 from genpath.laws import DensityLaw, Empirical, Gaussian, Law, ProductLaw
 from genpath.models import Model
 from genpath.noises import MatrixNoise, ScalarNoise
@@ -321,3 +322,14 @@ def test_every_top_level_name_is_there():
 
     assert all(getattr(genpath, name) is not None for name in genpath.__all__)
     assert set(genpath.__all__) <= set(dir(genpath))
+
+
+@pytest.mark.parametrize(("rows", "sites"), [(0, (2,)), (0, ()), (3, (2,)), (3, ())])
+def test_all_changes_of_letters_one_site_at_a_time(rows, sites):
+    x = torch.zeros(rows, *sites, dtype=torch.long)
+    targets, rates = RateJumps(torch.ones(rows, *sites, 4), x).atoms(x)
+    count = 4 * math.prod(sites)
+    assert targets.shape == (count, rows, *sites) and rates.shape == (count, rows)
+    changed = (targets != x).flatten(2).sum(2) if sites else (targets != x).long()
+    assert bool((changed <= 1).all())
+    assert changed.sum() == 3 * math.prod(sites) * rows  # all but the letter that is there

@@ -10,6 +10,7 @@ of exposure and targets, where that can be had cheaper than targets for every si
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -188,7 +189,8 @@ class RateJumps:
 
     def atoms(self, x: Tensor) -> tuple[Tensor, Tensor]:
         batch, letters = x.shape[0], self.rates.shape[-1]
-        flat, sites = x.reshape(batch, -1), max(1, x[0].numel() if batch else 1)
+        sites = math.prod(x.shape[1:])
+        flat = x.reshape(batch, sites)
         found = flat.expand(sites * letters, *flat.shape).clone()
         site = torch.arange(sites, device=x.device).repeat_interleave(letters)
         letter = torch.arange(letters, device=x.device).repeat(sites)
