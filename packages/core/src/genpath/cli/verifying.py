@@ -111,9 +111,12 @@ def print_table(
         f"\n{len(verdicts) - len(failed) - left_out} of {len(verdicts)} claims hold, "
         f"{f'{left_out} not measured, ' if left_out else ''}"
         f"{rejected} of {len(controls)} controls rejected, seed {seed}"
-        f"{', fast' if fast else ''}, {seconds:.0f} s; "
-        f"chance of a false alarm below {false_alarm(verdicts):.1g}"
+        f"{', fast' if fast else ''}, {seconds:.0f} s; {_chance(false_alarm(verdicts))}"
     )
+
+
+def _chance(chance: float) -> str:
+    return f"chance of a false alarm below {chance:.1g}" if chance else "nothing was left to chance"
 
 
 def _row(verdict: Verdict) -> list[str]:
