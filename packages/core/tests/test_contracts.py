@@ -13,7 +13,7 @@ from genpath.grids import TimeGrid
 from genpath.jumps import RateJumps, pick
 from genpath.laws import DensityLaw, Empirical, Gaussian, Law, ProductLaw
 from genpath.models import Model
-from genpath.noises import MatrixNoise, ScalarNoise
+from genpath.noises import DiagonalNoise, MatrixFreeNoise, MatrixNoise, ScalarNoise
 from genpath.objectives import DIVERGENCES, Regression, stratified_times
 from genpath.parts import Parts
 from genpath.paths import Draw
@@ -333,3 +333,21 @@ def test_all_changes_of_letters_one_site_at_a_time(rows, sites):
     changed = (targets != x).flatten(2).sum(2) if sites else (targets != x).long()
     assert bool((changed <= 1).all())
     assert changed.sum() == 3 * math.prod(sites) * rows  # all but the letter that is there
+
+
+@pytest.mark.parametrize(
+    "factor", [0.5, torch.tensor([2.0, 0.25], dtype=DOUBLE)], ids=["number", "row"]
+)
+def test_a_scaled_noise_is_the_factor_times_the_noise(factor, rng):
+    """By linearity: σ(cξ) = c σ(ξ), whatever way the map is given."""
+    z = torch.randn(2, 3, generator=rng, dtype=DOUBLE)
+    matrix = torch.randn(2, 3, 3, generator=rng, dtype=DOUBLE)
+    rows = torch.as_tensor(factor, dtype=DOUBLE).expand(2)[:, None]
+    for noise in (
+        ScalarNoise(torch.tensor([1.5, 0.5], dtype=DOUBLE)),
+        DiagonalNoise(torch.randn(2, 3, generator=rng, dtype=DOUBLE)),
+        MatrixNoise(matrix),
+        MatrixFreeNoise(lambda xi: torch.einsum("bij,bj->bi", matrix, xi)),
+    ):
+        assert torch.allclose(noise.scaled(factor)(z), noise(rows * z))
+        assert not torch.allclose(noise.scaled(factor)(z), noise(-rows * z))
