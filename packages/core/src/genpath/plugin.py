@@ -135,8 +135,16 @@ def _mathematics(registry: Collector) -> None:
         "transforms:Project",
         "return the state to its space",
         needs=("space",),
+        claims="transforms:project",
     )
-    add("transform", "clamp", "transforms:Clamp", "clamp to an interval", options="ClampOptions")
+    add(
+        "transform",
+        "clamp",
+        "transforms:Clamp",
+        "clamp to an interval",
+        options="ClampOptions",
+        claims="transforms:clamp",
+    )
 
 
 def _runs(registry: Collector) -> None:
@@ -172,12 +180,14 @@ def _runs(registry: Collector) -> None:
         ("nearest", "Nearest", "Nearest", "distance of samples to the training rows"),
         ("images", "Images", "Images", "a sheet of samples beside held-out data"),
     ):
+        claims = "baselines" if name.endswith("_baseline") else "evaluations"
         registry.add(
             "evaluation",
             name,
             f"genpath.evaluations:{target}",
             summary=summary,
             options=f"genpath.options:{options}Options",
+            claims=f"genpath.claims.{claims}:{name}",
         )
 
 
