@@ -52,11 +52,13 @@ def genpath_components(registry: Collector) -> None:
     )  # fmt: skip
     registry.add(
         "data", "airports", "genpath_manifold.data:airports",
+        claims=f"{claims}:airports",
         summary="the positions of the world's airports (airportsdata)",
     )  # fmt: skip
     registry.add(
         "evaluation", "kernel_baseline", "genpath_manifold.evaluations:KernelBaseline",
         options=f"{options}:KernelBaseline",
+        claims=f"{claims}:kernel_baseline",
         summary="test NLL of the best von Mises–Fisher kernel density, and of the uniform law",
     )  # fmt: skip
     registry.add(
@@ -68,6 +70,7 @@ def genpath_components(registry: Collector) -> None:
     registry.add(
         "evaluation", "map", "genpath_manifold.evaluations:Map",
         options=f"{options}:Map",
+        claims=f"{claims}:maps",
         summary="equal-area maps of held-out points and samples",
     )  # fmt: skip
     for name, function, summary in (
