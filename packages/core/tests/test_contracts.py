@@ -13,6 +13,7 @@ from genpath.grids import TimeGrid
 from genpath.jumps import RateJumps, pick
 from genpath.laws import DensityLaw, Empirical, Gaussian, Law, ProductLaw
 from genpath.models import Model
+from genpath.networks import TimeFeatures
 from genpath.noises import DiagonalNoise, MatrixFreeNoise, MatrixNoise, ScalarNoise
 from genpath.objectives import DIVERGENCES, Regression, stratified_times
 from genpath.parts import Parts
@@ -351,3 +352,17 @@ def test_a_scaled_noise_is_the_factor_times_the_noise(factor, rng):
     ):
         assert torch.allclose(noise.scaled(factor)(z), noise(rows * z))
         assert not torch.allclose(noise.scaled(factor)(z), noise(-rows * z))
+
+
+@pytest.mark.parametrize(("count", "fastest"), [(4, 2**1.5), (15, 2.0**7), (40, 2.0**7)])
+def test_times_are_told_by_waves_half_an_octave_apart(count, fastest):
+    """From half a turn per unit of time to 64 turns at most."""
+    features = TimeFeatures(count, 8)
+    features.layers = torch.nn.Identity()
+    t = torch.tensor([0.0, 0.3, 1.0])
+    found = features(t)
+    assert torch.equal(found[:, 0], t)
+    pace = torch.logspace(0, math.log2(fastest), count, base=2.0, dtype=DOUBLE)
+    turn = torch.polar(torch.ones(3, count, dtype=DOUBLE), math.pi * t.double()[:, None] * pace)
+    waves = torch.complex(found[:, count + 1 :], found[:, 1 : count + 1])
+    assert torch.allclose(waves, turn.to(waves.dtype), atol=1e-3)

@@ -291,12 +291,12 @@ class TestLikelihoods:
         assert worse.metrics["baseline-kernel/nll"] > found.metrics["baseline-kernel/nll"] + 0.5
 
     def test_the_ridge_widens_a_flat_cloud(self) -> None:
-        """Rows ±(1, 1): variances 2 and 0, and the ridge 0.01 adds itself to both."""
-        rows = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+        """Rows ±(3, 3): variances 18 and 0, and 0.01 of the mean variance 9 is added to both."""
+        rows = torch.tensor([[3.0, 3.0], [-3.0, -3.0]])
         data = replace(normal_rows(), train=rows, test=torch.zeros(2, 2))
         found = GaussianBaseline(ridge=0.01)(scene(model_on(data, Identity()), data)).metrics
-        exact = math.log(2 * math.pi) + 0.5 * math.log(2.01 * 0.01)
-        assert found["baseline/nll"] == pytest.approx(exact, abs=1e-6)
+        exact = math.log(2 * math.pi) + 0.5 * math.log(18.09 * 0.09)
+        assert found["baseline/nll"] == pytest.approx(exact, abs=1e-5)
 
     def test_baselines_refuse_letters(self) -> None:
         data = replace(normal_rows(), space=Product({"x": Euclidean(2)}))
