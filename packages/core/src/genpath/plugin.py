@@ -155,7 +155,13 @@ def _runs(registry: Collector) -> None:
         ("evaluate", "measure what the config names; figures and texts"),
         ("report", "write report.html"),
     ):
-        registry.add("stage", name, f"genpath.run.stages:{name.title()}", summary=summary)
+        registry.add(
+            "stage",
+            name,
+            f"genpath.run.stages:{name.title()}",
+            summary=summary,
+            claims=f"genpath.claims.stages:{name}",
+        )
     registry.add(
         "data",
         "digits",
