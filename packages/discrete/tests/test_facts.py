@@ -16,7 +16,7 @@ from genpath.schedules import linear_keep
 from genpath_discrete.jumps import MaskedJumps
 from genpath_discrete.laws import Table
 from genpath_discrete.networks import Transformer
-from genpath_discrete.objectives import MaskedELBO, masked_nll
+from genpath_discrete.objectives import MaskedELBO, bound_by_count, masked_nll
 from genpath_discrete.paths import MaskedPath, MixturePath
 from genpath_discrete.spaces import Categorical
 
@@ -111,8 +111,6 @@ def test_a_conditional_generator_of_one_row_is_a_row_of_that_of_many(path):
 
 
 def test_the_bound_by_count_tells_the_network_the_share_of_letters_that_it_shows(rng):
-    from genpath_discrete.objectives import bound_by_count
-
     path, seen = MaskedPath(Categorical(3, (8,))), []
 
     def network(t, x):
@@ -142,3 +140,25 @@ def test_the_initial_weights_keep_the_variance_and_share_it_among_the_branches()
             share = layer.weight.detach().double() ** 2 * inputs / variance
             error = math.sqrt(2 / share.numel())  # of the mean square of normal numbers
             assert abs(float(share.mean()) - 1) < 4.5 * error < 0.1
+    head = network.head.weight.detach().double() * width**0.5 / 0.3  # logits of variance 0.09
+    assert abs(float((head**2).mean()) - 1) < 4.5 * math.sqrt(2 / head.numel())
+
+
+def test_a_block_adds_the_mean_of_values_and_a_perceptron():
+    """One site attends to itself alone: the first branch is linear in the normalised input."""
+    torch.manual_seed(0)
+    width = 8
+    block = Transformer(Categorical(4, (1,)), width, 1, 2).blocks[0]
+    h = torch.randn(5, 1, width)
+    value = block.qkv.weight[2 * width :]
+    middle = h + block.before_attention(h) @ (block.join.weight @ value).T
+    inner = block.before_mlp(middle) @ block.up.weight.T
+    exact = middle + (inner * torch.sigmoid(inner)) @ block.down.weight.T
+    assert torch.allclose(block(h, None), exact, atol=1e-12)
+
+
+def test_the_last_time_masks_every_site(rng):
+    path = MaskedPath(Categorical(3, (8,)))
+    model = Model(lambda t, x: torch.zeros(*x.shape, 3), path, path.base(), "logits")
+    value = bound_by_count(model, path, torch.zeros(1, 8, dtype=torch.long), torch.ones(1), rng)
+    assert torch.allclose(value, torch.tensor(8 * math.log(3)))
