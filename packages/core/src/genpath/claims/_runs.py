@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,7 +26,7 @@ from genpath.run.folder import Run
 from genpath.run.progress import Display
 from genpath.spaces import Euclidean
 
-__all__ = ["BODY", "POINT", "TINY", "VELOCITY", "new_run", "small_world"]
+__all__ = ["BODY", "POINT", "TINY", "VELOCITY", "changed", "new_run", "small_world"]
 
 POINT, VELOCITY = (1.0, -2.0), (0.5, -0.25)
 TINY, BODY = 3.0e-300, "a < b & c\n<i>d</i>"
@@ -134,7 +134,5 @@ def new_run(folder: Path, *changes: str, display: type[Display] = Display) -> Ru
 
 def changed(run: Run, **fields: Any) -> Run:
     """The same run, with other fields of its config."""
-    from dataclasses import replace
-
     config: Config = replace(run.config, **fields)
     return Run(config, run.folder, run.console, run.display)
