@@ -23,8 +23,8 @@ def claims_of(*targets: str, among: Registry | None = None) -> list[Bound]:
 
     Args:
         targets: a plugin (``discrete``), a component (``path.discrete.masked``), a topic
-            (``core.generators``), a claim (``path.discrete.masked/forward-equation``, or the part
-            after the stroke) or an entry of the theory ledger (``D.17``).
+            (``core.generators``), a claim (``path.discrete.masked/forward-equation``, with the
+            plugin alone before the stroke, or without) or an entry of the theory ledger (``D.17``).
         among: the registry; that of the process if None.
 
     Raises:
@@ -35,8 +35,16 @@ def claims_of(*targets: str, among: Registry | None = None) -> list[Bound]:
         >>> claims_of(among=Registry())
         []
     """
-    found = find(among if among is not None else registry(), targets)
-    return [bound for source in found for bound in _load(source, targets)]
+    known = among if among is not None else registry()
+    every = [bound for source in find(known, targets) for bound in _all(source)]
+    for target in targets:
+        if not any(_about(bound, target) for bound in every):
+            names = [bound.name for bound in every]
+            fix = suggestion(target, names) or f"its claims: {', '.join(names)}"
+            raise UnknownComponentError(
+                target, f"{target.partition('/')[0]} has no such claim.", fix=fix
+            )
+    return [b for b in every if not targets or any(_about(b, target) for target in targets)]
 
 
 def find(known: Registry, targets: Sequence[str]) -> list[Component | Topic]:
@@ -62,23 +70,10 @@ def find(known: Registry, targets: Sequence[str]) -> list[Component | Topic]:
     return [source for source in sources if source.subject in chosen]
 
 
-def _load(source: Component | Topic, targets: Sequence[str]) -> list[Bound]:
-    bounds = _all(source)
-    if not targets:
-        return bounds
-    wanted = [b for b in bounds if any(_about(b, target) for target in targets)]
-    for target in targets:
-        head, _, slug = target.partition("/")
-        if slug and head == source.subject and not any(b.name == target for b in bounds):
-            names = [b.name for b in bounds]
-            fix = suggestion(target, names) or f"its claims: {', '.join(names)}"
-            raise UnknownComponentError(target, f"{head} has no such claim.", fix=fix)
-    return wanted
-
-
 def _about(bound: Bound, target: str) -> bool:
     claim = bound.claim
-    return target in (bound.subject, bound.plugin, bound.name, claim.name, *claim.entries)
+    short = f"{bound.plugin}/{claim.name}"
+    return target in (bound.subject, bound.plugin, bound.name, short, claim.name, *claim.entries)
 
 
 def _all(source: Component | Topic) -> list[Bound]:
