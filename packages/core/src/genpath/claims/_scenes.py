@@ -56,4 +56,5 @@ def told(change: Callable[[dict[str, float]], dict[str, float]]) -> Callable[[An
 
 
 def with_rows(scene: Scene, **splits: Any) -> Scene:
+    """The scene with other rows in some splits."""
     return replace(scene, data=replace(scene.data, **splits))

@@ -43,6 +43,7 @@ __all__ = ["circle", "optimum"]
 
 
 def on_circle(angle: Tensor) -> Tensor:
+    """The points of S¹ at these angles."""
     return torch.stack([angle.cos(), angle.sin()], -1)
 
 

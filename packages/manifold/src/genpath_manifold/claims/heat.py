@@ -52,6 +52,7 @@ def heat_kernel() -> tuple[Claim[Any], ...]:
 
 
 def at_angles(*angles: float) -> Tensor:
+    """Points at these angles from the north pole."""
     theta = torch.tensor(angles, dtype=DOUBLE)
     return torch.stack([theta.sin(), 0 * theta, theta.cos()], 1)
 
@@ -62,6 +63,7 @@ def slower(law: SphereHeatKernel, size: float) -> SphereHeatKernel:
 
 
 def slower_density(law: SphereHeatKernel, size: float) -> SphereHeatKernel:
+    """The density at another time, the draws as they were."""
     return but(law, log_prob=slower(law, size).log_prob)
 
 

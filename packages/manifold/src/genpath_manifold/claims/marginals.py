@@ -83,6 +83,7 @@ class World:
 
 
 def worlds() -> World:
+    """The geodesic path with κ = t between laws whose marginal is known."""
     return World(GeodesicPath(S2), linear_keep())
 
 

@@ -263,6 +263,7 @@ def stretched(space: Sphere, size: float) -> Sphere:
 
 
 def away_from_poles(trial: Trial, count: int) -> Tensor:
+    """Points where longitudes are good coordinates."""
     x = points(2)(2 * count, trial.rng("points"))
     return x[x[:, 2].abs() < 0.98][:count]
 

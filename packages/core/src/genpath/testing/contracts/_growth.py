@@ -25,6 +25,8 @@ GROUPS = 4
 
 
 def forward(make: Make, plan: Plan) -> Claim[ProbabilityPath]:
+    """The claim ``forward-equation``, endpoints fixed."""
+
     def check(path: ProbabilityPath, trial: Trial) -> Evidence:
         functions, few = plan.probes(path, trial), _far_apart(path, plan, trial.rng("pairs"))
         exact_rows = is_flow(path, few.x0, few.x1)  # then a row's own gap is near 0
@@ -157,6 +159,8 @@ def _weights(order: int) -> Tensor:
 
 
 def marginal(make: Make, plan: Plan) -> Claim[ProbabilityPath]:
+    """The claim ``marginal``: the generators made of the exact fields carry x_t."""
+
     def check(path: ProbabilityPath, trial: Trial) -> Iterator[Evidence]:
         functions = plan.probes(path, trial)
         ends = plan.pairs(trial.count(2 * plan.rows, plan.rows), trial.rng("pairs"))

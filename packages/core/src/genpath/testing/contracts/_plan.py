@@ -77,6 +77,7 @@ class Plan:
 
 
 def is_flow(path: ProbabilityPath, x0: Any, x1: Any) -> bool:
+    """Whether the conditional generator has a velocity and nothing else."""
     return path.conditional_generator(x0, x1).has == {"velocity"}
 
 
@@ -94,6 +95,7 @@ def renoises(path: ProbabilityPath, pairs: DrawPairs) -> bool:
 
 
 def leads(path: ProbabilityPath, name: str, want: str) -> bool:
+    """Whether the rules lead from one prediction to another."""
     try:
         plan(path.rules, [name], want)
     except GenpathError:
@@ -102,11 +104,13 @@ def leads(path: ProbabilityPath, name: str, want: str) -> bool:
 
 
 def uniform(times: Sequence[float], count: int, rng: torch.Generator) -> Tensor:
+    """Uniform times between the first and the last, ``(count,)``."""
     u = torch.rand(count, generator=rng, dtype=torch.float64)
     return times[0] + (times[-1] - times[0]) * u
 
 
 def rows_of(state: Any, index: Any) -> Any:
+    """The rows of a state, or None where there is none."""
     return None if state is None else gather(state, torch.as_tensor(index, dtype=torch.long))
 
 
@@ -140,5 +144,6 @@ ONE_TIME: Control[ProbabilityPath] = Control(
 
 
 def leaves(state: Any) -> list[Tensor]:
+    """The leaves of a state that have entries."""
     found = [state] if isinstance(state, Tensor) else list(state.values())
     return [leaf for leaf in found if leaf.numel()]

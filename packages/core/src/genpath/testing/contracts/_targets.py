@@ -40,6 +40,8 @@ class Batch:
 
 
 def targets(make: Make, plan: Plan, sample: ProbabilityPath) -> Claim[ProbabilityPath]:
+    """The claim ``targets``: what is regressed on has the field as conditional expectation."""
+
     def check(path: ProbabilityPath, trial: Trial) -> Iterator[Evidence]:
         batch = _batch(path, plan, trial)
         draw, t = batch.draw, batch.t

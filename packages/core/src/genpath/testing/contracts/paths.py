@@ -183,6 +183,8 @@ def _draws_by_seed(path: ProbabilityPath, ends: Pairs, t: Tensor) -> Iterator[Ev
 
 
 def noising(make: Make, plan: Plan) -> Claim[ProbabilityPath]:
+    """The claim ``noising-kernel``: x_s from x_t, in one step or two."""
+
     def check(path: Any, trial: Trial) -> Iterator[Evidence]:
         functions, rng = plan.probes(path, trial), trial.rng("noising")
         count, (low, *_, high) = trial.count(8 * plan.rows, 3 * plan.rows), plan.times
