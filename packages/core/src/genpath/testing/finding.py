@@ -101,12 +101,14 @@ def _unknown(
         return UnknownComponentError(
             target, "it has no claims.", fix="nobody has justified it yet; it works all the same"
         )
-    names = [*{s.plugin: None for s in sources}, *(s.subject for s in sources)]
+    plugins = list(dict.fromkeys(source.plugin for source in sources))
+    names = [*plugins, *(source.subject for source in sources)]
     records = {record.prefix: record for record in known.plugins()}
     if target in records and not records[target].loaded:
         return UnknownComponentError(target, "this plugin did not load.", got=str(records[target]))
     return UnknownComponentError(
         target,
         "no plugin, component, topic, claim or ledger entry with claims has this name.",
-        fix=suggestion(target, [*names, *unclaimed]) or f"known: {', '.join(names)}",
+        fix=suggestion(target, [*names, *unclaimed])
+        or f"the plugins are {', '.join(plugins)}; `genpath components` lists what they bring",
     )
