@@ -31,7 +31,7 @@ from .schedules import Scalar
 from .spaces import Euclidean, FiniteSpace, Product, Space, as_smooth
 from .states import Field, batch_size, flat_event, map_state, per_row, repeat, row_times
 
-__all__ = ["MarkovGenerator", "Origin", "coupled", "flow", "lifted", "product"]
+__all__ = ["MarkovGenerator", "Origin", "breakpoints", "coupled", "flow", "lifted", "product"]
 
 TestFunction = Callable[[Any], Tensor]
 Weight = float | Callable[[Tensor], Tensor]
@@ -57,6 +57,18 @@ class Origin:
     path: Any
     prediction: str
     field: Field
+
+
+def breakpoints(gen: MarkovGenerator) -> tuple[float, ...]:
+    """The times at which the schedule of a generator's path has a kink, if it names any.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> field, path = (lambda t, x: -x), SimpleNamespace(breakpoints=(0.5,))
+        >>> breakpoints(flow(Euclidean(1), field, Origin(path, "velocity", field)))
+        (0.5,)
+    """
+    return () if gen.origin is None else tuple(getattr(gen.origin.path, "breakpoints", ()))
 
 
 @dataclass(frozen=True)

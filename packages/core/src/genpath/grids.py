@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .errors import DomainError
@@ -56,6 +57,26 @@ class TimeGrid:
     def reversed(self) -> TimeGrid:
         """The same times, last first."""
         return TimeGrid(self.times[::-1])
+
+    def through(self, points: Iterable[float]) -> TimeGrid:
+        """The grid with these times added wherever it passes one: for schedules with kinks.
+
+        A method of order p keeps it where a schedule is smooth between the times of the grid. A
+        point outside of the grid is left out, as is one within 1e-9 of a time of the grid.
+
+        Example:
+            >>> TimeGrid.uniform(3).through([0.5]).times == (0.0, 1 / 3, 0.5, 2 / 3, 1.0)
+            True
+            >>> TimeGrid((1.0, 0.0)).through([0.25, 0.5, 1.0]).times
+            (1.0, 0.5, 0.25, 0.0)
+        """
+        known = sorted({float(p) for p in points})
+        times = [self.times[0]]
+        for start, end in itertools.pairwise(self.times):
+            low, high = min(start, end) + 1e-9, max(start, end) - 1e-9
+            inside = [p for p in known if low < p < high]
+            times += [*(inside if start < end else inside[::-1]), end]
+        return TimeGrid(tuple(times))
 
     def __len__(self) -> int:
         return len(self.times)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .divergences import exact_divergence, hutchinson_divergence, pushforward
 from .errors import CapabilityError
-from .generators import MarkovGenerator
+from .generators import MarkovGenerator, breakpoints
 from .grids import TimeGrid
 from .laws import DensityLaw
 from .models import ODE, Model
@@ -165,7 +165,7 @@ class SolvedFlow:
     Args:
         gen: a flow.
         sampler: any sampler of flows.
-        steps: equal steps between s and t.
+        steps: equal steps between s and t; kinks of the path's schedule are added.
         divergence: "exact" or "hutchinson".
 
     Example:
@@ -191,7 +191,7 @@ class SolvedFlow:
     ) -> tuple[Any, Tensor]:
         gen = tracked(self.gen, self.divergence)
         start = _wrap(self.gen.space, x, self.divergence != "exact", rng)
-        grid = TimeGrid.uniform(self.steps, s, t)
+        grid = TimeGrid.uniform(self.steps, s, t).through(breakpoints(self.gen))
         end = integrate(self.sampler, gen, start, grid, rng, callbacks=callbacks).state
         return _unwrap(self.gen.space, end), -end[LOG_DENSITY]
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .codecs import Codec, Identity
 from .errors import CapabilityError, DomainError
-from .generators import MarkovGenerator, Origin, flow, lifted
+from .generators import MarkovGenerator, Origin, breakpoints, flow, lifted
 from .grids import TimeGrid
 from .laws import Law
 from .noises import ScalarNoise, add_tangents
@@ -270,8 +270,12 @@ class Model:
         transforms: Sequence[Transform] = (),
         callbacks: Sequence[Callback] = (),
     ) -> Any:
-        """``count`` rows of data: base draws carried to t = 1 and decoded, ``chunk`` at a time."""
+        """``count`` rows of data: base draws carried to t = 1 and decoded, ``chunk`` at a time.
+
+        Kinks of the path's schedule (its ``breakpoints``) become times of the grid.
+        """
         gen = self.generator(dynamics)
+        grid = grid.through(breakpoints(gen))
         start = self.base.sample(count, rng)
         solved = [
             integrate(
