@@ -31,6 +31,7 @@ from genpath_discrete.paths import MaskedPath, MixturePath
 from genpath_discrete.spaces import Categorical
 from genpath_interpolants.mixtures import GaussianMixture, MixtureMarginal
 from genpath_interpolants.paths import LinearPath
+from genpath_interpolants.presets import linear
 from genpath_manifold import Sphere
 from genpath_manifold.generators import brownian
 from genpath_manifold.paths import GeodesicPath
@@ -129,7 +130,7 @@ CLOCK = {"atoms": Scalar(lambda s: s**2)}
 def molecule(clocks=CLOCK):
     """Positions by a bridge with latent noise, atom types by a mixture path that starts slowly."""
     atoms = MixturePath(Categorical(3, (2,)), KeepSchedule(lambda t: t))
-    return ProductPath({"positions": LinearPath(PLANE, "sqrt"), "atoms": atoms}, clocks)
+    return ProductPath({"positions": linear(PLANE, "sqrt"), "atoms": atoms}, clocks)
 
 
 def ends(n, rng):
@@ -207,7 +208,7 @@ def test_targets_of_a_molecule_name_leaf_and_quantity(rng):
 LAWS = (single([1.0, 0.0], 0.6), single([-0.5, 1.0], 0.8))
 EXPERTS = (
     MixtureMarginal(LinearPath(PLANE), LAWS[0]),
-    MixtureMarginal(LinearPath(PLANE, "sqrt", 0.7), LAWS[1]),
+    MixtureMarginal(linear(PLANE, "sqrt", 0.7), LAWS[1]),
 )
 SIGMA = 0.8
 SPACE = Product({"x": PLANE, "q0": Euclidean(), "q1": Euclidean()})
@@ -331,7 +332,7 @@ def bridge(c, start, end, sigma):
         return mixed + sigma**2 * t * (1 - t)
 
     v = Scalar(variance)
-    path = LinearPath(Euclidean(1), "sqrt", sigma**2)
+    path = linear(Euclidean(1), "sqrt", sigma**2)
     half = lambda t, x: (0.5 * v.rate(t) / v(t))[:, None] * x  # noqa: E731
     flow = ODE().generator(path, "velocity", half)
     eps = 0.5 * sigma**2

@@ -14,6 +14,7 @@ from genpath.paths import ProbabilityPath
 from genpath.spaces import Euclidean
 from genpath_interpolants.mixtures import GaussianMixture, MixtureMarginal
 from genpath_interpolants.paths import LinearPath
+from genpath_interpolants.presets import linear
 
 # the program of docs/index.md: the block that is shown, and run when the pages are built
 EXAMPLE = r'```python exec="true" source="above"[^\n]*\n(.*?)```'
@@ -27,7 +28,7 @@ each = pytest.mark.parametrize(("gamma", "base", "shape"), CASES)
 
 
 def build(gamma, base, shape):
-    return LinearPath(Euclidean(*shape), gamma, 1.3, base)
+    return linear(Euclidean(*shape), gamma, 1.3, base)
 
 
 @each
@@ -56,8 +57,9 @@ def test_every_prediction_has_a_target_of_its_shape(gamma, base, shape, rng):
 def test_every_prediction_trains(gamma, base, shape, rng):
     path = build(gamma, base, shape)
     x0, x1 = torch.randn(2, 4, *shape, generator=rng)
-    for name in path.predictions:
-        model = Model(lambda t, x: 0 * x, path, Gaussian(shape), name)
+    for name, prediction in path.predictions.items():
+        silent = torch.zeros(4, *prediction.output_shape)
+        model = Model(lambda t, x, silent=silent: silent, path, Gaussian(shape), name)
         values = Regression()(model, Pairs(x0, x1), torch.linspace(0.1, 0.9, 4), rng)
         assert values.shape == (4,) and torch.isfinite(values).all()
 
@@ -67,9 +69,10 @@ def test_rules_stay_finite_and_keep_shape_and_dtype_at_the_ends(gamma, base, sha
     path = build(gamma, base, shape)
     x = torch.randn(3, *shape, generator=rng)
     for rule in path.rules:
-        values = [torch.randn(x.shape, generator=rng) for _ in rule.needs]
+        shapes = [(3, *path.predictions[name].output_shape) for name in (*rule.needs, rule.gives)]
+        values = [torch.randn(needed, generator=rng) for needed in shapes[:-1]]
         result = rule.formula(torch.tensor([0.0, 0.5, 1.0]), x, *values)
-        assert result.shape == x.shape and result.dtype == x.dtype
+        assert result.shape == shapes[-1] and result.dtype == x.dtype
         assert torch.isfinite(result).all(), rule
 
 
@@ -91,7 +94,7 @@ def test_a_config_builds_the_path():
 
     component = registry().get("path", "interpolants.linear")
     path = component.build({"gamma": "quadratic", "gamma_scale": 2.0}, state_space=Euclidean(2))
-    assert path == LinearPath(Euclidean(2), "quadratic", 2.0)
+    assert path == linear(Euclidean(2), "quadratic", 2.0)
 
 
 def test_the_example_of_the_documentation_runs_and_prints_what_it_says(capsys):

@@ -17,6 +17,7 @@ from genpath.testing.triton import compile_for_device, on_device, run_apart
 from genpath_interpolants.claims.kernels import SMALL, affine_sample, by_matrices
 from genpath_interpolants.kernels import affine_draw, affine_draw_operator, affine_draw_reference
 from genpath_interpolants.paths import LinearPath
+from genpath_interpolants.presets import linear
 
 DOUBLE, SINGLE = torch.float64, torch.float32
 
@@ -251,10 +252,10 @@ def endpoints(rng, *shape, dtype=DOUBLE):
 @pytest.mark.parametrize("dtype", [DOUBLE, SINGLE, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     ("gamma", "name"),
-    [(g, n) for g in GAMMAS for n in LinearPath(Euclidean(1), g, base="gaussian").predictions],
+    [(g, n) for g in GAMMAS for n in linear(Euclidean(1), g, base="gaussian").predictions],
 )
 def test_draw_with_target_is_draw_and_target(gamma, dtype, name, rng):
-    path = LinearPath(Euclidean(3, 2), gamma, base="gaussian")
+    path = linear(Euclidean(3, 2), gamma, base="gaussian")
     x0, x1 = endpoints(rng, 50, 3, 2, dtype=dtype)
     t = torch.linspace(0.1, 0.9, 50, dtype=dtype)
     apart = path.draw(t, x0, x1, torch.Generator().manual_seed(5))
@@ -271,7 +272,7 @@ def test_draw_with_target_is_draw_and_target(gamma, dtype, name, rng):
 @each_gamma
 def test_the_target_is_the_time_derivative_of_the_state(gamma, rng):
     """For fixed x0, x1 and z, by a central difference of the draw; γ̇ dropped is seen."""
-    path, step = LinearPath(Euclidean(2), gamma), 1e-5
+    path, step = linear(Euclidean(2), gamma), 1e-5
     x0, x1 = endpoints(rng, 40, 2)
     t = torch.linspace(0.05, 0.95, 40, dtype=DOUBLE)
 
@@ -296,7 +297,7 @@ def test_draw_with_target_refuses_what_draw_and_target_refuse(rng):
 
 def test_a_scalar_time_and_weights_of_another_dtype(rng):
     """The endpoints decide the dtype of x_t, the times do not."""
-    path = LinearPath(Euclidean(2), "sqrt")
+    path = linear(Euclidean(2), "sqrt")
     x0, x1 = endpoints(rng, 3, 2, dtype=SINGLE)
     for t in (0.5, torch.tensor(0.5), torch.full((3,), 0.5, dtype=DOUBLE)):
         seeded = torch.Generator().manual_seed(0)
@@ -308,7 +309,7 @@ def test_a_scalar_time_and_weights_of_another_dtype(rng):
 
 
 def test_the_core_takes_the_paths_own_way_where_it_has_one(rng):
-    path, (x0, x1) = LinearPath(Euclidean(2), "sqrt"), endpoints(rng, 3, 2)
+    path, (x0, x1) = linear(Euclidean(2), "sqrt"), endpoints(rng, 3, 2)
 
     class Apart:
         draw, target = path.draw, path.target

@@ -9,6 +9,7 @@ from genpath.models import SDE, Model
 from genpath.spaces import Euclidean, Product
 from genpath_interpolants.mixtures import GaussianMixture
 from genpath_interpolants.paths import LinearPath
+from genpath_interpolants.presets import linear
 from genpath_interpolants.schedules import linear_schedule
 
 PLANE = Euclidean(2)
@@ -16,7 +17,7 @@ X = torch.zeros(3, 2)
 
 
 def test_the_path_lives_on_euclidean_space():
-    with pytest.raises(CapabilityError, match=r"interpolants\.linear: it lives on R\^d"):
+    with pytest.raises(CapabilityError, match=r"LinearPath: it lives on R\^d"):
         LinearPath(Product({"x": PLANE}))
 
 
@@ -30,7 +31,7 @@ def test_the_path_lives_on_euclidean_space():
 )
 def test_options_are_checked(options, words):
     with pytest.raises(DomainError, match=words):
-        LinearPath(PLANE, **options)
+        linear(PLANE, **options)
 
 
 def test_a_negative_scale_is_refused_by_the_schedule_too():
@@ -62,7 +63,7 @@ def test_predictions_that_the_path_lacks_are_named(rng):
 
 def test_without_a_normal_base_the_score_does_not_follow_from_the_velocity():
     for gamma in ("none", "sqrt"):
-        model = Model(lambda t, x: x, LinearPath(PLANE, gamma), Gaussian((2,)))
+        model = Model(lambda t, x: x, linear(PLANE, gamma), Gaussian((2,)))
         with pytest.raises(CapabilityError, match="no rule leads to 'score' from 'velocity'"):
             model.generator(SDE(1.0))
 
@@ -84,7 +85,7 @@ def test_renoising_needs_a_normal_base(rng):
     ],
 )
 def test_a_conversion_at_its_singular_time_is_refused(gamma, given, want, t):
-    path = LinearPath(PLANE, gamma, base="gaussian")
+    path = linear(PLANE, gamma, base="gaussian")
     with pytest.raises(SingularTimeError, match=f"is infinite at t = {t:g}"):
         path.convert(want, {given: X}, t, X)
     with pytest.raises(SingularTimeError):
@@ -96,7 +97,7 @@ def test_conversions_that_are_not_singular_are_answered_at_the_ends():
     one_sided = LinearPath(PLANE, base="gaussian")
     for t in (0.0, 1.0):
         one_sided.convert("denoiser", {"velocity": X}, t, X)
-        LinearPath(PLANE, "sqrt", base="gaussian").convert("score", {"velocity": X}, t, X)
+        linear(PLANE, "sqrt", base="gaussian").convert("score", {"velocity": X}, t, X)
     one_sided.convert("score", {"velocity": X}, 0.0, X)
 
 

@@ -25,6 +25,8 @@ from torch import Tensor
 from .errors import DomainError
 
 __all__ = [
+    "MIRROR",
+    "ONE_SIDED",
     "TWO_SIDED",
     "AffineSchedule",
     "Boundary",
@@ -87,6 +89,7 @@ class Boundary:
         end: name → value at t = 1.
         base_variance: for a *truncated* schedule, whose path does not start exactly at the base
             law: the variance of the normal law that it starts from instead. None when exact.
+        kind: a word for it: "two-sided", "one-sided" or "mirror".
 
     Example:
         >>> Boundary({"kappa": 0.0}, {"kappa": 1.0}).exact
@@ -96,6 +99,7 @@ class Boundary:
     start: Mapping[str, float]
     end: Mapping[str, float]
     base_variance: float | None = None
+    kind: str = "two-sided"
 
     @property
     def exact(self) -> bool:
@@ -144,6 +148,21 @@ TWO_SIDED = Boundary(
     {"alpha": 1.0, "beta": 0.0, "gamma_squared": 0.0},
     {"alpha": 0.0, "beta": 1.0, "gamma_squared": 0.0},
 )
+"""x_0 = x0 and x_1 = x1."""
+
+ONE_SIDED = Boundary(
+    {"alpha": 1.0, "beta": 0.0, "gamma_squared": 0.0},
+    {"alpha": 0.0, "beta": 1.0, "gamma_squared": 0.0},
+    kind="one-sided",
+)
+"""x_0 = x0, a normal latent, and x_1 = x1; there is no second latent (γ = 0)."""
+
+MIRROR = Boundary(
+    {"alpha": 0.0, "beta": 1.0, "gamma_squared": 0.0},
+    {"alpha": 0.0, "beta": 1.0, "gamma_squared": 0.0},
+    kind="mirror",
+)
+"""x_0 = x_1 = x1: both ends are the data."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +171,15 @@ class AffineSchedule:
 
     Args:
         alpha, beta, gamma_squared: functions of time, or `Scalar`s with rates in closed form.
-        boundary: their values at both ends; x_0 = x0 and x_1 = x1 unless declared otherwise.
+        boundary: their values at both ends; x_0 = x0 and x_1 = x1 unless declared otherwise. A
+            one-sided schedule has γ = 0: its x0 is the latent noise.
+        alpha_squared: α², where its rate is finite and that of α is not (α = √(1−t²)); derived
+            from α if None.
+        breakpoints: times in (0, 1) at which a second derivative jumps; integrators step on them.
 
     Raises:
-        DomainError: the functions do not have the declared boundary, or γ² is negative on a grid.
+        DomainError: the functions do not have the declared boundary, γ² is negative on a grid, a
+            one-sided schedule has γ ≠ 0, or a breakpoint is not inside (0, 1).
 
     Example:
         >>> linear = AffineSchedule(lambda t: 1 - t, lambda t: t, lambda t: 0 * t)
@@ -167,6 +191,8 @@ class AffineSchedule:
     beta: Scalar
     gamma_squared: Scalar
     boundary: Boundary = TWO_SIDED
+    alpha_squared: Scalar = None  # type: ignore[assignment]  # derived in __init__
+    breakpoints: tuple[float, ...] = ()
 
     def __init__(
         self,
@@ -174,14 +200,40 @@ class AffineSchedule:
         beta: TimeFunction | Scalar,
         gamma_squared: TimeFunction | Scalar,
         boundary: Boundary = TWO_SIDED,
+        alpha_squared: TimeFunction | Scalar | None = None,
+        breakpoints: tuple[float, ...] = (),
     ) -> None:
         for name, function in (("alpha", alpha), ("beta", beta), ("gamma_squared", gamma_squared)):
             object.__setattr__(self, name, scalar(function))
+        square = _squared(self.alpha) if alpha_squared is None else scalar(alpha_squared)
+        object.__setattr__(self, "alpha_squared", square)
         object.__setattr__(self, "boundary", boundary)
+        object.__setattr__(self, "breakpoints", tuple(breakpoints))
         check_boundary(self)
-        lowest = float(self.gamma_squared(torch.linspace(0, 1, 101, dtype=torch.float64)).min())
-        if lowest < -1e-12:
-            raise DomainError("AffineSchedule", "γ² ≥ 0 on [0, 1].", got=f"minimum {lowest:g}")
+        self._check_between()
+
+    def _check_between(self) -> None:
+        grid = torch.linspace(0, 1, 101, dtype=torch.float64)
+        square = self.gamma_squared(grid)
+        if float(square.min()) < -1e-12:
+            raise DomainError(
+                "AffineSchedule", "γ² ≥ 0 on [0, 1].", got=f"minimum {float(square.min()):g}"
+            )
+        if self.boundary.kind == "one-sided" and float(square.max()) > 0:
+            raise DomainError(
+                "AffineSchedule",
+                "a one-sided schedule has γ = 0: x0 is its latent.",
+                got=f"γ² up to {float(square.max()):g}",
+                fix="declare boundary TWO_SIDED, or put the noise into α",
+            )
+        gap = (self.alpha_squared(grid) - self.alpha(grid) ** 2).abs().max()
+        if float(gap) > 1e-6:
+            raise DomainError(
+                "AffineSchedule", "alpha_squared is the square of alpha.", got=f"{float(gap):g} off"
+            )
+        if not all(0 < point < 1 for point in self.breakpoints):
+            got = ", ".join(f"{point:g}" for point in self.breakpoints)
+            raise DomainError("AffineSchedule", "breakpoints lie inside (0, 1).", got=got)
 
     def scalars(self) -> Mapping[str, Scalar]:
         """α, β and γ² by name."""
@@ -194,6 +246,10 @@ class AffineSchedule:
     def gamma_gamma_rate(self, t: Tensor) -> Tensor:
         """γγ̇ = ½ d(γ²)/dt, finite at both ends where γ² is differentiable."""
         return 0.5 * self.gamma_squared.rate(t)
+
+
+def _squared(factor: Scalar) -> Scalar:
+    return Scalar(lambda t: factor(t) ** 2, lambda t: 2 * factor(t) * factor.rate(t))
 
 
 @dataclass(frozen=True)

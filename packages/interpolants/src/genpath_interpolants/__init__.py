@@ -9,16 +9,40 @@ from genpath.lazy import attach
 from genpath_interpolants._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from genpath_interpolants.laws import EllipticalNormal as EllipticalNormal
     from genpath_interpolants.mixtures import (
         GaussianMixture as GaussianMixture,
         MixtureMarginal as MixtureMarginal,
     )
     from genpath_interpolants.paths import LinearPath as LinearPath
+    from genpath_interpolants.presets import (
+        elliptical as elliptical,
+        encoding_decoding as encoding_decoding,
+        linear as linear,
+        mirror as mirror,
+        ornstein_uhlenbeck as ornstein_uhlenbeck,
+        rescaled_trigonometric as rescaled_trigonometric,
+        squared_trigonometric as squared_trigonometric,
+        trigonometric as trigonometric,
+        variance_preserving as variance_preserving,
+    )
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "laws": ("EllipticalNormal",),
         "mixtures": ("GaussianMixture", "MixtureMarginal"),
         "paths": ("LinearPath",),
+        "presets": (
+            "elliptical",
+            "encoding_decoding",
+            "linear",
+            "mirror",
+            "ornstein_uhlenbeck",
+            "rescaled_trigonometric",
+            "squared_trigonometric",
+            "trigonometric",
+            "variance_preserving",
+        ),
     },
 )

@@ -1,30 +1,27 @@
-r"""The linear stochastic interpolant on R^d.
+r"""Spatially linear stochastic interpolants on R^d.
 
-    x_t = I_t + γ(t) z,     I_t = (1−t) x0 + t x1,     z ~ N(0, I) independent of (x0, x1)
-    ẋ_t = x1 − x0 + γ̇ z
+    x_t = I_t + γ(t) z,     I_t = α(t) x0 + β(t) x1,     z ~ N(0, I) independent of (x0, x1)
+    ẋ_t = α̇ x0 + β̇ x1 + γ̇ z
 
-(Albergo, Boffi & Vanden-Eijnden 2023, arXiv 2303.08797.) What a network is asked for is a
-conditional expectation given x_t = x:
+(Albergo, Boffi & Vanden-Eijnden 2023, arXiv 2303.08797, section 4.) What a network is asked for is
+a conditional expectation given x_t = x:
 
-    velocity u = E[ẋ_t]   denoiser D = E[x1]   base_denoiser B = E[x0]   noise N = E[z]   score s
+    velocity u = E[ẋ_t]   interpolant_velocity v = E[∂_t I_t]   denoiser D = E[x1]
+    base_denoiser B = E[x0]   noise N = E[z]   score s = ∇log p_t
 
-They obey, for every coupling of (x0, x1),
+or two of them at once, stacked: ``velocity+score``. How they lead to each other is
+`genpath_interpolants.relations`. The schedule says which path it is:
 
-    x = (1−t) B + t D + γ N        u = D − B + γ̇ N        s = −N/γ  (γ ≠ 0)
-
-With ``base="gaussian"``, x0 ~ N(0, I) independent of x1, x_t is data plus the normal noise
-(1−t) x0 + γ z of variance V = (1−t)² + γ². Then B = −(1−t) s, and every quantity leads to every
-other. With k = (1−t) − γγ̇ and W = V + t k (both 1 − t when γ = 0):
-
-    x = t D − V s      u = D + k s      s = (t u − x)/W      u = D + k (t D − x)/V
-
-Where γ = 0 the divisions that cancel are cancelled: D = x + (1−t) u, B = x − t u.
+    two-sided     x_0 = x0, x_1 = x1, any coupling of them, γ = 0 or a latent
+    one-sided     the same with x0 ~ N(0, I) independent of x1: declare base="gaussian"
+    mirror        α = 0, β = 1: x_t = x1 + γ z, the data at both ends; x0 is not used
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -39,55 +36,45 @@ from genpath.spaces import Euclidean, Space
 from genpath.states import describe, per_row, row_times
 
 from .kernels import affine_draw, affine_sum
+from .relations import EDGE, PAIRS, Spread, joint_rules, relations
 from .schedules import linear_schedule
 
-__all__ = ["EDGE", "LinearPath", "TimedRule"]
+__all__ = ["LinearPath"]
 
-EDGE = 1e-4
-"""How near to a singular time a denominator that vanishes there, or γ̇, is still evaluated.
-
-Nearer than this it keeps its value at the distance EDGE, so that a solver that touches t = 0 or
-t = 1 gets a finite number. That number is not the limit; `LinearPath.convert` refuses instead.
-"""
-
-EARLY, LATE, ENDS = (0.0,), (1.0,), (0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class TimedRule(Rule):
-    """A rule with the times at which it is infinite.
-
-    Args:
-        singular: those times; `LinearPath.convert` refuses them.
-
-    Example:
-        >>> rules = LinearPath(Euclidean(1)).rules
-        >>> [(rule.needs, rule.gives) for rule in rules if 0.0 in rule.singular]  # u = (x − B)/t
-        [(('base_denoiser',), 'velocity')]
-    """
-
-    singular: tuple[float, ...] = ()
+MEANINGS = {
+    "velocity": (True, "E[ẋ_t | x_t]"),
+    "interpolant_velocity": (True, "E[∂_t I_t | x_t]"),
+    "denoiser": (False, "E[x1 | x_t]"),
+    "base_denoiser": (False, "E[x0 | x_t]"),
+    "noise": (False, "E[z | x_t]"),
+    "score": (True, "∇log p_t(x_t)"),
+}
+"""Name → whether it is a tangent, and what it is."""
 
 
 @dataclass(frozen=True)
 class LinearPath:
-    """x_t = (1−t) x0 + t x1 + γ(t) z on R^d: the component ``interpolants.linear``.
+    """x_t = α(t) x0 + β(t) x1 + γ(t) z on R^d.
+
+    Components of configs: ``interpolants.linear``, ``interpolants.trigonometric`` and the other
+    presets of `genpath_interpolants.presets`.
 
     Args:
         state_space: a `Euclidean` space.
-        gamma: "none" (γ = 0, no latent is drawn), "sqrt" (γ² = a·t(1−t)) or "quadratic"
-            (γ² = a·t²(1−t)²).
-        gamma_scale: a > 0.
-        base: "gaussian" declares x0 ~ N(0, I) independent of x1; the score then follows from any
-            prediction. It does not hold for a base of another variance, nor for a coupling that
+        schedule: α, β and γ²; 1 − t, t and 0 by default.
+        base: "gaussian" declares x0 ~ N(0, C0) independent of x1; any prediction then leads to
+            every other. It does not hold for a base of another covariance, nor for a coupling that
             pairs x0 with x1. "any" assumes nothing.
+        base_covariance: C0 ``(d, d)``, positive definite, for points of shape ``(d,)``; I if None.
 
-    γ̇ of "sqrt" is infinite at both ends; the velocity's target uses γ̇ at the time clipped to
-    [EDGE, 1 − EDGE].
+    Where γ̇ or α̇ is infinite at an end, the velocity's target uses its value at the time clipped to
+    [EDGE, 1 − EDGE]; the marginal velocity itself is finite.
 
     Raises:
         CapabilityError: the space is not Euclidean.
-        DomainError: an unknown ``gamma`` or ``base``, or gamma_scale ≤ 0.
+        DomainError: an unknown ``base``; a covariance that is not symmetric positive definite, or
+            of a base that is not "gaussian"; a one-sided schedule with another base.
+        ShapeError: a covariance that is not ``(d, d)``.
 
     Example:
         >>> path = LinearPath(Euclidean(2))
@@ -97,56 +84,82 @@ class LinearPath:
     """
 
     state_space: Space
-    gamma: Literal["none", "sqrt", "quadratic"] = "none"
-    gamma_scale: float = 1.0
+    schedule: AffineSchedule = field(default_factory=linear_schedule)
     base: Literal["gaussian", "any"] = "any"
-    schedule: AffineSchedule = field(init=False, repr=False, compare=False)
+    base_covariance: Tensor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.state_space, Euclidean):
             raise CapabilityError(
-                "interpolants.linear",
+                "LinearPath",
                 "it lives on R^d.",
                 got=repr(self.state_space),
                 fix="choose the path of this space; `genpath components path` lists them",
             )
         if self.base not in ("gaussian", "any"):
+            raise DomainError("LinearPath", "base is gaussian or any.", got=repr(self.base))
+        if self.schedule.boundary.kind == "one-sided" and self.base != "gaussian":
             raise DomainError(
-                "interpolants.linear", "base is gaussian or any.", got=repr(self.base)
+                "LinearPath",
+                "a one-sided path starts from a normal law, independent of the data.",
+                got=f"base {self.base!r}",
+                fix="declare base: gaussian, or choose a two-sided schedule",
             )
-        schedule = linear_schedule(self.gamma, self.gamma_scale)
-        object.__setattr__(self, "schedule", schedule)
+        if self.base_covariance is not None:
+            _check_covariance(self.base_covariance, self.state_space, self.base)
+
+    # -- what it is --------------------------------------------------------------------------
 
     @property
     def space(self) -> Space:
         """Where x_t lives: the space of the endpoints."""
         return self.state_space
 
-    @property
+    @cached_property
     def latent(self) -> bool:
         """Whether the path has a latent noise z (γ ≠ 0)."""
-        return self.gamma != "none"
+        return _nonzero(self.schedule.gamma_squared)
+
+    @cached_property
+    def mirror(self) -> bool:
+        """Whether x0 plays no part (α = 0)."""
+        return not _nonzero(self.schedule.alpha_squared)
 
     @property
+    def breakpoints(self) -> tuple[float, ...]:
+        """Times in (0, 1) at which a field is not smooth in time: integrators step on them."""
+        return self.schedule.breakpoints
+
+    @cached_property
     def predictions(self) -> Mapping[str, Prediction]:
-        """What a network can be asked for; noise needs γ ≠ 0, the score γ ≠ 0 or a normal base."""
+        """What a network can be asked for: single quantities first, then joint ones.
+
+        ``noise`` needs γ ≠ 0, ``score`` a latent or a normal base, ``base_denoiser`` α ≠ 0.
+        """
+        names = ["velocity", "interpolant_velocity", "denoiser"]
+        names += [] if self.mirror else ["base_denoiser"]
+        names += ["noise"] if self.latent else []
+        names += ["score"] if self.latent or self.base == "gaussian" else []
+        assert isinstance(self.state_space, Euclidean)
         shape = self.state_space.event_shape
-        found = [
-            Prediction("velocity", shape, True, "E[x1 − x0 + γ̇ z | x_t]"),
-            Prediction("denoiser", shape, False, "E[x1 | x_t]"),
-            Prediction("base_denoiser", shape, False, "E[x0 | x_t]"),
-        ]
-        if self.latent:
-            found.append(Prediction("noise", shape, False, "E[z | x_t]"))
-        if self.latent or self.base == "gaussian":
-            found.append(Prediction("score", shape, True, "∇log p_t(x_t)"))
+        found = [Prediction(name, shape, *MEANINGS[name]) for name in names]
+        for pair in PAIRS:
+            parts = pair.split("+")
+            if all(part in names for part in parts):
+                meaning = " and ".join(MEANINGS[part][1] for part in parts)
+                found.append(Prediction(pair, (2, *shape), False, meaning))
         return {prediction.name: prediction for prediction in found}
 
-    @property
+    @cached_property
     def rules(self) -> tuple[Rule, ...]:
-        """The conversions of the module's docstring, as `TimedRule`s."""
-        rules = self._latent_rules() if self.latent else self._straight_rules()
-        return (*rules, *self._gaussian_rules()) if self.base == "gaussian" else rules
+        """The conversions of `genpath_interpolants.relations`, as `TimedRule`s."""
+        spread = None
+        if self.base_covariance is not None:
+            values, vectors = torch.linalg.eigh(self.base_covariance.double())
+            spread = Spread(values, vectors)
+        one_noise = self.base == "gaussian" or self.mirror
+        single = relations(self.schedule, one_noise=one_noise, spread=spread)
+        return (*single, *joint_rules([name for name in self.predictions if "+" in name]))
 
     def convert(
         self, want: str, given: Mapping[str, Tensor], t: Tensor | float, x: Tensor
@@ -161,6 +174,7 @@ class LinearPath:
 
         Raises:
             CapabilityError: the given quantities do not suffice.
+            DomainError: a time outside [0, 1].
             SingularTimeError: a conversion on the way is infinite at one of the times.
 
         Example:
@@ -168,7 +182,7 @@ class LinearPath:
             >>> path.convert("denoiser", {"velocity": torch.ones(1, 1)}, 0.5, x)
             tensor([[1.5000]])
         """
-        times = row_times(t, x, "LinearPath.convert")
+        times = _checked(row_times(t, x, "LinearPath.convert"), "LinearPath.convert")
         for rule in plan(self.rules, list(given), want):
             for singular in getattr(rule, "singular", ()):
                 if bool((times == singular).any()):
@@ -189,6 +203,7 @@ class LinearPath:
 
         Raises:
             ShapeError: x0 and x1 do not pair up, or there is not one time per pair.
+            DomainError: integer tensors, or x0 and x1 of two dtypes or devices.
         """
         times = self._paired(t, x0, x1, "LinearPath.draw")
         z = self._noise(x1, rng)
@@ -204,6 +219,7 @@ class LinearPath:
         Raises:
             CapabilityError: the path has no such prediction.
             ShapeError: x0 and x1 do not pair up, or there is not one time per pair.
+            DomainError: integer tensors, or x0 and x1 of two dtypes or devices.
 
         Example:
             >>> path, rng = LinearPath(Euclidean(2)), torch.Generator()
@@ -222,8 +238,8 @@ class LinearPath:
         return Draw(times, state, x0, x1, z), target
 
     def target(self, name: str, draw: Draw) -> Tensor:
-        """The value that prediction ``name`` is regressed on: x1 − x0 + γ̇ z, x1, x0, z or the
-        conditional score.
+        """The value that prediction ``name`` is regressed on: α̇ x0 + β̇ x1 + γ̇ z, its part without
+        z, x1, x0, z or the conditional score; for a joint prediction both, stacked on axis 1.
 
         Raises:
             CapabilityError: the path has no such prediction.
@@ -231,9 +247,11 @@ class LinearPath:
         if name not in self.predictions:
             raise CapabilityError(
                 "LinearPath.target",
-                f"there is no prediction {name!r} for gamma {self.gamma!r}, base {self.base!r}.",
+                f"there is no prediction {name!r} for this schedule and base {self.base!r}.",
                 fix="choose one of " + ", ".join(self.predictions),
             )
+        if "+" in name:
+            return torch.stack([self.target(part, draw) for part in name.split("+")], 1)
         t, x0, x1, z = draw.t, draw.x0, draw.x1, draw.latent
         if name == "denoiser":
             return x1  # type: ignore[no-any-return]
@@ -241,39 +259,61 @@ class LinearPath:
             return x0  # type: ignore[no-any-return]
         if name == "noise":
             return z  # type: ignore[no-any-return]
-        if name == "velocity":
-            return affine_sum(x0, x1, z, *self._rates(t))
+        if name == "score":
+            return self._conditional_score(t, x0, z)
+        alpha_rate, beta_rate, gamma_rate = self._rates(t)
+        if name == "velocity" and z is not None:
+            return affine_sum(x0, x1, z, alpha_rate, beta_rate, gamma_rate)
+        return affine_sum(x0, x1, None, alpha_rate, beta_rate, None)
+
+    def _conditional_score(self, t: Tensor, x0: Tensor, z: Tensor | None) -> Tensor:
+        """−z/γ; for a normal base −V⁻¹(α x0 + γ z), whose variance is that of the noise."""
         gamma = self.schedule.gamma
         if self.base == "any":
-            return -_over(z, gamma, t, ENDS)
-        total = _times(1 - t, x0) if z is None else _times(1 - t, x0) + _times(gamma(t), z)
-        return -_over(total, self._variance, t, LATE)
+            assert z is not None
+            return -z / per_row(gamma(t.clamp(EDGE, 1 - EDGE)), z)
+        inner = t.clamp(max=1 - EDGE)
+        total = _times(self.schedule.alpha(t), x0)
+        if z is not None:
+            total = total + _times(gamma(t), z)
+        if self.base_covariance is None:
+            variance = self.schedule.alpha_squared(inner) + self.schedule.gamma_squared(inner)
+            return -total / per_row(variance, total)
+        values, vectors = (part.to(total) for part in torch.linalg.eigh(self.base_covariance))
+        variance = self.schedule.alpha_squared(inner)[:, None] * values
+        variance = variance + self.schedule.gamma_squared(inner)[:, None]
+        score: Tensor = -((total @ vectors) / variance) @ vectors.T
+        return score
 
     def conditional_generator(self, x0: Tensor, x1: Tensor) -> MarkovGenerator:
-        """u = x1 − x0 + (γ̇/γ)(x − I_t), the flow that carries N(I_t, γ² I).
+        """u = ∂_t I + (γ̇/γ)(x − I_t), the flow that carries N(I_t, γ² I).
 
-        For γ = 0 it is x1 − x0, and carries the point I_t. γ̇/γ is infinite at both ends, where
+        For γ = 0 it is α̇ x0 + β̇ x1, and carries the point I_t. γ̇/γ is infinite at both ends, where
         x = I_t; it is taken at the time clipped to [EDGE, 1 − EDGE].
         """
 
         def velocity(t: Tensor, x: Any) -> Tensor:
+            alpha_rate, beta_rate, _ = self._rates(t)
+            straight = _times(alpha_rate, x0) + _times(beta_rate, x1)
             if not self.latent:
-                return x1 - x0
-            inner = _inside(t, ENDS)
+                return straight
+            inner = t.clamp(EDGE, 1 - EDGE)
             ratio = self.schedule.gamma_gamma_rate(inner) / self.schedule.gamma_squared(inner)
-            return x1 - x0 + _times(ratio, x - self._mean(t, x0, x1))
+            alpha, beta, _ = self._weights(t)
+            return straight + _times(ratio, x - _times(alpha, x0) - _times(beta, x1))
 
         return flow(self.state_space, velocity)
 
     def renoise(self, t_from: Tensor, t_to: Tensor, state: Tensor, rng: torch.Generator) -> Tensor:
         """A draw of x_s given x_t = state, s = ``t_to`` ≤ t = ``t_from``, for a normal base.
 
-        N((s/t) x_t, V(s) − (s/t)² V(t)) with V = (1−t)² + γ²: the Markov process with the path's
-        laws given x1. It is not the two-time law of x_t itself, whose x0 and z stay fixed. At
-        t = 0 it is the identity.
+        N((β_s/β_t) x_t, V(s) − (β_s/β_t)² V(t)) with V = α² C0 + γ²: the Markov process with the
+        path's laws given x1. It is not the two-time law of x_t itself, whose x0 and z stay fixed.
+        Where β_t = 0 it is the identity.
 
         Raises:
-            CapabilityError: ``base`` is not "gaussian".
+            CapabilityError: ``base`` is not "gaussian", or V/β² does not decrease in t, so that
+                no such process exists.
         """
         if self.base != "gaussian":
             raise CapabilityError(
@@ -282,11 +322,22 @@ class LinearPath:
                 got=f"base {self.base!r}",
                 fix="set base: gaussian where it holds",
             )
+        if not self._noises:
+            raise CapabilityError(
+                "LinearPath.renoise", "V/β² decreases in time, so that noise can only be added."
+            )
         t, s = row_times(t_from, state, "renoise"), row_times(t_to, state, "renoise")
-        ratio = torch.where(t > 0, s / torch.where(t > 0, t, 1.0), 1.0)
-        variance = (self._variance(s) - ratio**2 * self._variance(t)).clamp_min(0)
+        beta = self.schedule.beta
+        ratio = torch.where(beta(t) > 0, beta(s) / torch.where(beta(t) > 0, beta(t), 1.0), 1.0)
         z = torch.randn(state.shape, generator=rng, device=state.device, dtype=state.dtype)
-        return _times(ratio, state) + _times(variance.sqrt(), z)
+        alpha2, gamma2 = self.schedule.alpha_squared, self.schedule.gamma_squared
+        own, rest = alpha2(s) - ratio**2 * alpha2(t), gamma2(s) - ratio**2 * gamma2(t)
+        if self.base_covariance is None:
+            return _times(ratio, state) + _times((own + rest).clamp_min(0).sqrt(), z)
+        values, vectors = (part.to(state) for part in torch.linalg.eigh(self.base_covariance))
+        std = (own[:, None] * values + rest[:, None]).clamp_min(0).sqrt()
+        added: Tensor = (std * z) @ vectors.T
+        return _times(ratio, state) + added
 
     # -- scalars -----------------------------------------------------------------------------
 
@@ -301,142 +352,97 @@ class LinearPath:
         return schedule.alpha(t), schedule.beta(t), schedule.gamma(t) if self.latent else None
 
     def _rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """α̇, β̇ and γ̇, the last at the time clipped to [EDGE, 1 − EDGE]."""
-        rate = self._gamma_rate(t) if self.latent else None
-        return self.schedule.alpha.rate(t), self.schedule.beta.rate(t), rate
+        """α̇, β̇ and γ̇; an infinite one at the time clipped to [EDGE, 1 − EDGE]."""
+        schedule = self.schedule
+        inner = t.clamp(EDGE, 1 - EDGE)
+        alpha_rate = schedule.alpha.rate(inner if self._steep else t)
+        if not self.latent:
+            return alpha_rate, schedule.beta.rate(t), None
+        gamma_rate = schedule.gamma_gamma_rate(inner) / schedule.gamma(inner)
+        return alpha_rate, schedule.beta.rate(t), gamma_rate
 
-    def _mean(self, t: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
-        return _times(self.schedule.alpha(t), x0) + _times(self.schedule.beta(t), x1)
+    @cached_property
+    def _steep(self) -> bool:
+        """Whether α̇ is infinite at an end."""
+        ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        return not bool(torch.isfinite(self.schedule.alpha.rate(ends)).all())
 
-    def _variance(self, t: Tensor) -> Tensor:
-        """V: the variance of (1−t) x0 + γ z for a standard normal x0."""
-        return (1 - t) ** 2 + self.schedule.gamma_squared(t)
-
-    def _slack(self, t: Tensor) -> Tensor:
-        """k = (1−t) − γγ̇."""
-        return (1 - t) - self.schedule.gamma_gamma_rate(t)
-
-    def _whole(self, t: Tensor) -> Tensor:
-        """W = V + t k."""
-        return self._variance(t) + t * self._slack(t)
-
-    def _gamma_rate(self, t: Tensor) -> Tensor:
-        """γ̇ at the time clipped to [EDGE, 1 − EDGE]."""
-        inner = _inside(t, ENDS)
-        return self.schedule.gamma_gamma_rate(inner) / self.schedule.gamma(inner)
+    @cached_property
+    def _noises(self) -> bool:
+        """Whether V/β² decreases, so that x_s given x_t adds noise."""
+        t = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+        values = [1.0]
+        if self.base_covariance is not None:
+            values = torch.linalg.eigvalsh(self.base_covariance.double()).tolist()
+        beta = self.schedule.beta(t)
+        if bool((beta <= 0).any()):
+            return False
+        ratios = [
+            (self.schedule.alpha_squared(t) * v + self.schedule.gamma_squared(t)) / beta**2
+            for v in values
+        ]
+        return all(float(ratio.diff().max()) <= 1e-9 for ratio in ratios)
 
     def _paired(self, t: Tensor | float, x0: Any, x1: Any, where: str) -> Tensor:
         tensors = isinstance(x0, Tensor) and isinstance(x1, Tensor)
         if not tensors or x0.shape != x1.shape:
             got = f"x0 {describe(x0)}, x1 {describe(x1)}"
             raise ShapeError(where, "x0 and x1 are tensors that pair up one to one.", got=got)
+        if not (x0.is_floating_point() and x1.is_floating_point()):
+            raise DomainError(
+                where,
+                "states are floating-point tensors.",
+                got=f"x0 {x0.dtype}, x1 {x1.dtype}",
+                fix="convert them, or put a codec between data and states",
+            )
+        if x0.dtype != x1.dtype or x0.device != x1.device:
+            raise DomainError(
+                where,
+                "x0 and x1 have one dtype and one device.",
+                got=f"x0 {x0.dtype} on {x0.device}, x1 {x1.dtype} on {x1.device}",
+                fix="move one of them with .to()",
+            )
         assert isinstance(self.state_space, Euclidean)
         self.state_space.check(x1, where)
-        return row_times(t, x1, where)
-
-    # -- rules -------------------------------------------------------------------------------
-
-    def _straight_rules(self) -> tuple[Rule, ...]:
-        """γ = 0, any coupling: x = (1−t) B + t D and u = D − B."""
-        return (
-            TimedRule("denoiser", ("velocity",), lambda t, x, u: x + _times(1 - t, u)),
-            TimedRule("base_denoiser", ("velocity",), lambda t, x, u: x - _times(t, u)),
-            _quotient("velocity", ("denoiser",), lambda t, x, d: d - x, _left, LATE),
-            _quotient("velocity", ("base_denoiser",), lambda t, x, b: x - b, _passed, EARLY),
-        )
-
-    def _latent_rules(self) -> tuple[Rule, ...]:
-        """γ ≠ 0, any coupling: the two relations, and s = −N/γ."""
-        gamma = self.schedule.gamma
-
-        def denoiser(t: Tensor, x: Tensor, u: Tensor, n: Tensor) -> Tensor:
-            return x + _times(1 - t, u) - _times(gamma(t) + (1 - t) * self._gamma_rate(t), n)
-
-        def velocity(t: Tensor, x: Tensor, d: Tensor, b: Tensor, n: Tensor) -> Tensor:
-            return d - b + _times(self._gamma_rate(t), n)
-
-        def late(t: Tensor, x: Tensor, d: Tensor, n: Tensor) -> Tensor:
-            return x - _times(t, d) - _times(gamma(t), n)
-
-        def early(t: Tensor, x: Tensor, b: Tensor, n: Tensor) -> Tensor:
-            return x - _times(1 - t, b) - _times(gamma(t), n)
-
-        rate_ends = ENDS if self.gamma == "sqrt" else ()
-        return (
-            _quotient("score", ("noise",), lambda t, x, n: -n, gamma, ENDS),
-            TimedRule("noise", ("score",), lambda t, x, s: -_times(gamma(t), s)),
-            TimedRule("denoiser", ("velocity", "noise"), denoiser, rate_ends),
-            _quotient("base_denoiser", ("denoiser", "noise"), late, _left, LATE),
-            _quotient("denoiser", ("base_denoiser", "noise"), early, _passed, EARLY),
-            TimedRule("velocity", ("denoiser", "base_denoiser", "noise"), velocity, rate_ends),
-        )
-
-    def _gaussian_rules(self) -> tuple[Rule, ...]:
-        """x0 ~ N(0, I) independent of x1: everything through x = t D − V s, u = D + k s."""
-        variance, slack, whole = self._variance, self._slack, self._whole
-
-        def velocity(t: Tensor, x: Tensor, d: Tensor) -> Tensor:
-            return d + _times(slack(t), _over(_times(t, d) - x, variance, t, LATE))
-
-        def lift(t: Tensor, x: Tensor, u: Tensor) -> Tensor:
-            return _times(variance(t), u) + _times(slack(t), x)
-
-        def to_score(t: Tensor, x: Tensor, q: Tensor) -> Tensor:
-            return _times(t, q) - x
-
-        late = () if self.gamma == "sqrt" else LATE
-        direct: tuple[Rule, ...] = (
-            TimedRule("velocity", ("denoiser",), velocity, LATE),
-            _quotient("denoiser", ("velocity",), lift, whole, late),
-        )
-        return (
-            *(direct if self.latent else ()),
-            _quotient("score", ("velocity",), to_score, whole, late),
-            _quotient("score", ("denoiser",), to_score, variance, LATE),
-            _quotient("score", ("base_denoiser",), lambda t, x, b: -b, _left, LATE),
-            TimedRule("base_denoiser", ("score",), lambda t, x, s: -_times(1 - t, s)),
-            _quotient(
-                "velocity", ("score",), lambda t, x, s: x + _times(whole(t), s), _passed, EARLY
-            ),
-            _quotient(
-                "denoiser", ("score",), lambda t, x, s: x + _times(variance(t), s), _passed, EARLY
-            ),
-        )
+        times = row_times(t, x1, where)
+        if times.device.type == "cpu" and not torch.compiler.is_compiling():
+            _checked(times, where)  # elsewhere it would wait for the device
+        return times
 
 
-def _left(t: Tensor) -> Tensor:
-    return 1 - t
-
-
-def _passed(t: Tensor) -> Tensor:
-    return t
+def _nonzero(scalar: Any) -> bool:
+    return float(scalar(torch.linspace(0, 1, 101, dtype=torch.float64)).abs().max()) > 0
 
 
 def _times(factor: Tensor, x: Tensor) -> Tensor:
     return per_row(factor, x) * x
 
 
-def _inside(t: Tensor, singular: tuple[float, ...]) -> Tensor:
-    """The time, kept at a distance EDGE from singular ends."""
-    return t.clamp(EDGE if 0.0 in singular else None, 1 - EDGE if 1.0 in singular else 1.0)
+def _checked(t: Tensor, where: str) -> Tensor:
+    outside = ~((t >= 0) & (t <= 1))
+    if bool(outside.any()):
+        got = ", ".join(f"{float(v):g}" for v in t[outside][:3])
+        raise DomainError(where, "times lie in [0, 1].", got=got)
+    return t
 
 
-def _over(
-    x: Tensor, divisor: Callable[[Tensor], Tensor], t: Tensor, singular: tuple[float, ...]
-) -> Tensor:
-    return x / per_row(divisor(_inside(t, singular)), x)
-
-
-def _quotient(
-    gives: str,
-    needs: tuple[str, ...],
-    numerator: Callable[..., Tensor],
-    divisor: Callable[[Tensor], Tensor],
-    singular: tuple[float, ...],
-) -> TimedRule:
-    """The rule numerator(t, x, …)/divisor(t), whose divisor vanishes at the singular times."""
-
-    def formula(t: Tensor, x: Tensor, *values: Tensor) -> Tensor:
-        return _over(numerator(t, x, *values), divisor, t, singular)
-
-    return TimedRule(gives, needs, formula, singular)
+def _check_covariance(covariance: Tensor, space: Euclidean, base: str) -> None:
+    where = "LinearPath"
+    if base != "gaussian":
+        raise DomainError(where, "a covariance belongs to base: gaussian.", got=f"base {base!r}")
+    shape = space.event_shape
+    if len(shape) != 1 or covariance.shape != (shape[0], shape[0]):
+        raise ShapeError(
+            where,
+            "base_covariance is (d, d) for points of shape (d,).",
+            got=f"covariance {tuple(covariance.shape)}, points {shape}",
+        )
+    values = torch.linalg.eigvalsh(covariance.double())
+    symmetric = torch.allclose(covariance, covariance.T, atol=1e-6 * float(covariance.abs().max()))
+    if not symmetric or float(values.min()) <= 0:
+        raise DomainError(
+            where,
+            "base_covariance is symmetric and positive definite.",
+            got=f"least eigenvalue {float(values.min()):g}"
+            + ("" if symmetric else ", not symmetric"),
+        )

@@ -14,6 +14,42 @@ __all__ = ["GENPATH_HOOK", "genpath_components"]
 GENPATH_HOOK = 1
 
 
+SPACE = ("state_space",)
+
+PRESETS: tuple[tuple[str, str | None, tuple[str, ...], str], ...] = (
+    ("linear", "Linear", SPACE, "x_t = (1−t) x0 + t x1 + γ(t) z on R^d, γ = 0 or a latent noise"),
+    ("trigonometric", "Linear", SPACE, "x_t = cos(πt/2) x0 + sin(πt/2) x1 + γ(t) z"),
+    (
+        "rescaled_trigonometric",
+        "Rescaled",
+        SPACE,
+        "trigonometric, times √(1−γ²), + γ z: covariance preserving with a latent",
+    ),
+    (
+        "squared_trigonometric",
+        "Based",
+        SPACE,
+        "cos²(πt/2) x0 + sin²(πt/2) x1 + sin(πt)/√2 z: covariance preserving, smooth γ",
+    ),
+    ("encoding_decoding", "Based", SPACE, "x0 to pure noise at t = ½, and on to x1"),
+    ("variance_preserving", None, SPACE, "one-sided: √(1−t²) x0 + t x1, x0 ~ N(0, I)"),
+    (
+        "ornstein_uhlenbeck",
+        "OrnsteinUhlenbeck",
+        SPACE,
+        "one-sided, truncated: noising for a finite time T",
+    ),
+    ("mirror", "Mirror", SPACE, "x1 + γ(t) z: the data at both ends"),
+    (
+        "elliptical",
+        "Elliptical",
+        ("state_space", "data", "codec"),
+        "linear or trigonometric from N(0, C0), C0 given or fitted to the data",
+    ),
+)
+"""Paths of `genpath_interpolants.presets`: name, options, needs, summary."""
+
+
 @hookimpl
 def genpath_components(registry: Collector) -> None:
     """Name the components."""
@@ -28,14 +64,23 @@ def genpath_components(registry: Collector) -> None:
 
 def _paths(registry: Collector) -> None:
     """Paths, with the operators that draw them."""
+    for name, options, needs, summary in PRESETS:
+        registry.add(
+            "path",
+            name,
+            f"genpath_interpolants.presets:{name}",
+            options=None if options is None else f"genpath_interpolants.options:{options}",
+            needs=needs,
+            summary=summary,
+            claims=f"genpath_interpolants.claims:{name}",
+        )
     registry.add(
-        "path",
-        "linear",
-        "genpath_interpolants.paths:LinearPath",
-        options="genpath_interpolants.options:Linear",
-        needs=("state_space",),
-        summary="x_t = (1−t) x0 + t x1 + γ(t) z on R^d, with γ = 0 or a latent noise",
-        claims="genpath_interpolants.claims:linear",
+        "law",
+        "path_base",
+        "genpath_interpolants.presets:path_base",
+        needs=("path",),
+        summary="N(0, C0): the base law that the path declares",
+        claims="genpath_interpolants.claims:path_base",
     )
     registry.topic(
         "kernels",
@@ -55,6 +100,22 @@ def _laws(registry: Collector) -> None:
 
 def _objectives(registry: Collector) -> None:
     """Losses and diagnostics."""
+    registry.add(
+        "objective",
+        "quadratic",
+        "genpath_interpolants.objectives:Quadratic",
+        options="genpath_interpolants.options:Quadratic",
+        summary="E[½|g|² − target·g], plain or antithetic; minimiser E[target | x_t]",
+        claims="genpath_interpolants.claims.objectives:quadratic",
+    )
+    registry.add(
+        "objective",
+        "implicit_score",
+        "genpath_interpolants.objectives:ImplicitScore",
+        options="genpath_interpolants.options:ImplicitScore",
+        summary="E[½|s|² + div s], from draws alone; minimiser ∇log p_t",
+        claims="genpath_interpolants.claims.objectives:implicit_score",
+    )
 
 
 def _dynamics(registry: Collector) -> None:
@@ -67,6 +128,20 @@ def _likelihoods(registry: Collector) -> None:
 
 def _couplings(registry: Collector) -> None:
     """Couplings, bridges and reflow."""
+    for name, summary in (
+        ("optimal_transport", "the batch paired by exact optimal transport; needs [ot] beyond R¹"),
+        ("entropic", "x1 drawn from the entropic plan of the batch: the static Schrödinger bridge"),
+    ):
+        registry.add(
+            "coupling",
+            name,
+            f"genpath_interpolants.couplings:{name}",
+            options="genpath_interpolants.options:"
+            + "".join(word.title() for word in name.split("_")),
+            needs=("base", "data_law"),
+            summary=summary,
+            claims=f"genpath_interpolants.claims.transport:{name}",
+        )
 
 
 def _evaluations(registry: Collector) -> None:

@@ -31,6 +31,7 @@ from genpath.testing import Claim, Control, Evidence, Trial, at_most, but, dial,
 
 from ..mixtures import MixtureMarginal
 from ..paths import LinearPath
+from ..presets import linear
 from .cases import DOUBLE, LINE, affine_moments, kl_normal, normal, single
 
 __all__ = ["claims"]
@@ -127,7 +128,7 @@ def rate() -> Claim[World]:
     centre, std = 0.8, 0.6
 
     def check(world: World, trial: Trial) -> Iterator[Evidence]:
-        path = LinearPath(LINE, "sqrt", 1.0, "gaussian")
+        path = linear(LINE, "sqrt", 1.0, "gaussian")
         exact = MixtureMarginal(path, single(centre, std))
         velocity, score = exact.field("velocity"), exact.field("score")
         t = torch.linspace(0, 1, STEPS + 1, dtype=DOUBLE)
@@ -200,7 +201,7 @@ STATIONARY = EPS / THETA
 
 def stationary() -> LinearPath:
     """N(0, ε/θ) at every time: γ² = 2(ε/θ) t(1−t) fills in what the ends leave."""
-    return LinearPath(LINE, "sqrt", 2 * STATIONARY)
+    return linear(LINE, "sqrt", 2 * STATIONARY)
 
 
 def push(t: Tensor, x: Any) -> Tensor:
@@ -322,7 +323,7 @@ def sweep() -> Claim[World]:
     printed = {0.0: 0.0289, 0.1: 0.0059, 0.25: 0.0, 0.5: 0.0053, 1.0: 0.0152, 20.0: 0.0277}
 
     def check(world: World, trial: Trial) -> Iterator[Evidence]:
-        path = LinearPath(LINE, "sqrt", 1.0, "gaussian")
+        path = linear(LINE, "sqrt", 1.0, "gaussian")
         exact = MixtureMarginal(path, single(0.0, math.sqrt(0.2)))
         velocity, score = exact.field("velocity"), exact.field("score")
         for eps, divergence in printed.items():

@@ -20,6 +20,7 @@ from genpath.spaces import Euclidean
 from genpath.testing import Claim, Control, Evidence, Trial, but, dial, equal, mean
 
 from ..paths import LinearPath
+from ..presets import linear
 from .cases import (
     DOUBLE,
     GAMMAS,
@@ -29,6 +30,7 @@ from .cases import (
     cases,
     changed_rules,
     each,
+    gamma_name,
     gamma_rate,
     gamma_squared,
     interior,
@@ -210,7 +212,9 @@ def coupled() -> Claim[Paths]:
                 for rule in path.rules:
                     given = (exactly[name] for name in rule.needs)
                     told = rule.formula(torch.full((count,), t, dtype=DOUBLE), x, *given)
-                    words = f"γ {path.gamma}, t = {t:g}: {', '.join(rule.needs)} → {rule.gives}"
+                    words = (
+                        f"γ {gamma_name(path)}, t = {t:g}: {', '.join(rule.needs)} → {rule.gives}"
+                    )
                     yield equal(words, told, exactly[rule.gives], operations=ROUNDINGS)
 
     def plant(gives: str) -> Any:
@@ -229,7 +233,7 @@ def coupled() -> Claim[Paths]:
         "dependent-ends",
         "For normal ends that depend on each other, the rules without assumptions give the "
         "conditional means, the velocity and the score of the joint normal law.",
-        lambda: tuple(LinearPath(PLANE, gamma, 1.3) for gamma in GAMMAS),
+        lambda: tuple(linear(PLANE, gamma, 1.3) for gamma in GAMMAS),
         check,
         (
             dial("u × (1 + δ)", plant("velocity")),

@@ -22,6 +22,7 @@ from genpath.schedules import Scalar
 from genpath.testing import Claim, Control, Evidence, Trial, but, dial, equal, exact, mean, near
 
 from ..paths import LinearPath
+from ..presets import linear
 from .cases import (
     DOUBLE,
     LINE,
@@ -198,7 +199,7 @@ def endpoints() -> Claim[Cases]:
     def check(found: Cases, trial: Trial) -> Iterator[Evidence]:
         x = torch.linspace(-2, 2, 9, dtype=DOUBLE)[:, None]
         for case in found:
-            half = scale / 2 if case.path.gamma == "sqrt" else 0.0
+            half = scale / 2 if case.gamma == "sqrt" else 0.0
             start = (mean - x) + half * x  # the score of N(0, 1) is −x
             end = x - half * (x - mean) / std**2
             for t, exactly in ((0.0, start), (1.0, end)):
@@ -265,7 +266,7 @@ def singular() -> Claim[LinearPath]:
     return Claim(
         "singular-latent",
         "For γ² = a t(1−t), γγ̇ and its slope are finite at both ends although γ̇ is not.",
-        lambda: LinearPath(LINE, "sqrt", a),
+        lambda: linear(LINE, "sqrt", a),
         check,
         (dial("γγ̇ × (1 + δ)", wrong),),
         formula=r"\gamma\dot\gamma = \tfrac a2(1 - 2t) \to \pm\tfrac a2",

@@ -37,6 +37,7 @@ from genpath.testing import (
 
 from ..mixtures import GaussianMixture
 from ..paths import LinearPath
+from ..presets import linear
 from .cases import (
     DOUBLE,
     GAMMAS,
@@ -46,6 +47,7 @@ from .cases import (
     Cases,
     cases,
     changed_rules,
+    gamma_name,
     gamma_squared,
     normal,
     scaled_field,
@@ -91,7 +93,7 @@ def motion() -> Claim[Paths]:
             slope = torch.func.jvp(state, (t,), (torch.ones_like(t),))[1]
             draw, fused = path.draw_with_target("velocity", t, x0, x1, seeded())
             apart = path.target("velocity", path.draw(t, x0, x1, seeded()))
-            words, size = f"γ {path.gamma}", float(slope.abs().max())
+            words, size = f"γ {gamma_name(path)}", float(slope.abs().max())
             yield equal(f"{words}: target", apart, slope, scale=size)
             yield equal(f"{words}: target with its draw", fused, slope, scale=size)
             yield exact(f"{words}: the same draw", draw.state, state(t))
@@ -110,7 +112,7 @@ def motion() -> Claim[Paths]:
     return Claim(
         "target-is-the-motion",
         "The target of the velocity is the time derivative of the draw for the same latent noise.",
-        lambda: tuple(LinearPath(PLANE, gamma, 1.3) for gamma in GAMMAS),
+        lambda: tuple(linear(PLANE, gamma, 1.3) for gamma in GAMMAS),
         check,
         (
             dial("γ̇ × (1 + δ)", wrong(lambda size: 1 + size)),
@@ -157,7 +159,7 @@ def moments() -> Claim[LinearPath]:
         "normal-ends",
         "For jointly normal ends, draws have the mean and covariance of the sum; with "
         "γ² = 2t(1−t) independent standard ends keep their covariance.",
-        lambda: LinearPath(PLANE, "sqrt", 2.0),
+        lambda: linear(PLANE, "sqrt", 2.0),
         check,
         (
             dial("γ² × (1 + δ)", noisier, 0.5),
@@ -189,7 +191,7 @@ def smoothing() -> Claim[Smooth]:
     atoms = torch.tensor([[-0.8], [0.7]], dtype=DOUBLE)
 
     def make() -> Smooth:
-        path = LinearPath(LINE, "sqrt", 4 * GAMMA**2)  # γ(½) = 0.3
+        path = linear(LINE, "sqrt", 4 * GAMMA**2)  # γ(½) = 0.3
         return path, GaussianMixture(weights, atoms, torch.full((2,), GAMMA, dtype=DOUBLE))
 
     def check(thing: Smooth, trial: Trial) -> Iterator[Evidence]:

@@ -25,6 +25,7 @@ from genpath.schedules import Scalar
 from genpath.testing import Claim, Control, Evidence, Trial, but, dial, mean
 
 from ..paths import LinearPath
+from ..presets import linear
 from .cases import (
     DOUBLE,
     LINE,
@@ -338,7 +339,7 @@ def unbiased() -> Claim[Batches]:
         "empirical-loss",
         "The mean of the loss over drawn times, ends and noise is its integral, whether times "
         "are independent, stratified, or drawn by another law and weighted.",
-        lambda: Batches(LinearPath(LINE, "quadratic", a), stratified_times, Regression()),
+        lambda: Batches(linear(LINE, "quadratic", a), stratified_times, Regression()),
         check,
         (
             dial("the loss × (1 + δ)", double, 0.5),

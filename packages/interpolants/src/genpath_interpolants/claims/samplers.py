@@ -38,6 +38,7 @@ from genpath.testing import (
 
 from ..mixtures import MixtureMarginal
 from ..paths import LinearPath
+from ..presets import linear
 from .cases import (
     DOUBLE,
     LINE,
@@ -77,7 +78,7 @@ def generator(case: Case, dynamics: Dynamics) -> MarkovGenerator:
 
 def cells(case: Case, t: float, x: Tensor, count: int = 20) -> Tensor:
     """How many rows fall between the quantiles of p_t on the line, by its distribution function."""
-    law, square = case.law, 1.3 * t * (1 - t) if case.path.gamma == "sqrt" else 0.0
+    law, square = case.law, 1.3 * t * (1 - t) if case.gamma == "sqrt" else 0.0
     spread = (t**2 * law.stds**2 + (1 - t) ** 2 + square).sqrt()
     below = Normal(t * law.means[:, 0], spread[:, 0]).cdf(x) @ law.weights
     return torch.bincount((below * count).long().clamp(0, count - 1), minlength=count)
@@ -123,7 +124,7 @@ def noisy_law() -> Claim[Cases]:
         return torch.cat([(x * waves).cos(), (x * waves).sin()], 1)
 
     def exactly(case: Case, t: float) -> Tensor:
-        law, square = case.law, 1.3 * t * (1 - t) if case.path.gamma == "sqrt" else 0.0
+        law, square = case.law, 1.3 * t * (1 - t) if case.gamma == "sqrt" else 0.0
         spread = t**2 * law.stds**2 + (1 - t) ** 2 + square
         decay = torch.exp(-0.5 * waves**2 * spread)
         angle = t * law.means * waves
@@ -139,7 +140,7 @@ def noisy_law() -> Claim[Cases]:
         for case in found:
             rng, gen = trial.rng(case.words), generator(case, SDE(0.8))
             runs = [("from the base", gen, 0.0)]
-            if case.path.gamma == "sqrt":
+            if case.gamma == "sqrt":
                 runs.append(
                     ("from the data", reverse(gen, score=case.marginal.field("score")), 1.0)
                 )
@@ -265,7 +266,7 @@ def ensembles() -> Claim[World]:
         t = torch.linspace(0, 1, 201, dtype=DOUBLE)
         spreads = []
         for scale in (0.5, 2.0):
-            path = LinearPath(LINE, "sqrt", scale, "gaussian")
+            path = linear(LINE, "sqrt", scale, "gaussian")
             marginal = MixtureMarginal(path, single(mean, std))
             level = (1 - t) ** 2 + t**2 * std**2 + scale * t * (1 - t)
             weights = torch.tensor([1.0, 4.0] * 100 + [1.0], dtype=DOUBLE)
