@@ -342,7 +342,7 @@ def marginal_report(
     return MarginalReport(tuple(edges), Residuals(means, errors, found[0].count), level)
 
 
-# -- at points --------------------------------------------------------------------------------------
+# -- at points ------------------------------------------------------------------------------------
 
 
 def continuity_residual(

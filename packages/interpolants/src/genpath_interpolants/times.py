@@ -2,8 +2,9 @@ r"""Laws of the training time: where in t an objective looks, without changing i
 
     1/(t₁ − t₀) ∫ ℓ(t) dt = E [ ℓ(t)/q(τ) ],     u ~ U(0, 1)   τ = Q(u)   t = t₀ + (t₁ − t₀) τ
 
-q is a density on [0, 1] and Q its quantile function, so that stratified u give stratified τ. The
-weight 1/q keeps the mean; the variance is least for q ∝ √(E ℓ²) (`adapted`).
+q is a density on [0, 1] and Q maps uniform numbers to its law, piecewise increasing, so that
+stratified u give stratified τ. The weight 1/q keeps the mean; the variance is least for
+q ∝ √(E ℓ²) (`adapted`).
 
     `Uniform`       q = 1
     `Arcsine`       q = 1/(π √(τ(1−τ)))       more often near both ends
@@ -44,8 +45,8 @@ __all__ = [
 class TimeLaw(Protocol):
     """A law on [0, 1] with a positive density."""
 
-    def quantile(self, u: Tensor) -> Tensor:
-        """Q(u): times of this law from uniform numbers, ``(batch,)``; measure-preserving."""
+    def times(self, u: Tensor) -> Tensor:
+        """Q(u): times of this law from uniform numbers in [0, 1], ``(batch,)``."""
         ...
 
     def density(self, tau: Tensor) -> Tensor:
@@ -58,11 +59,11 @@ class Uniform:
     """q = 1.
 
     Example:
-        >>> Uniform().quantile(torch.tensor([0.3]))
+        >>> Uniform().times(torch.tensor([0.3]))
         tensor([0.3000])
     """
 
-    def quantile(self, u: Tensor) -> Tensor:
+    def times(self, u: Tensor) -> Tensor:
         return u
 
     def density(self, tau: Tensor) -> Tensor:
@@ -77,11 +78,11 @@ class Arcsine:
 
     Example:
         >>> law, u = Arcsine(), torch.tensor([0.0, 0.5, 1.0])
-        >>> law.quantile(u), 1 / law.density(law.quantile(u))
+        >>> law.times(u), 1 / law.density(law.times(u))
         (tensor([0.0000, 0.5000, 1.0000]), tensor([0.0000, 1.5708, 0.0000]))
     """
 
-    def quantile(self, u: Tensor) -> Tensor:
+    def times(self, u: Tensor) -> Tensor:
         return torch.sin(0.5 * math.pi * u) ** 2
 
     def density(self, tau: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ class Power:
         DomainError: exponent < 1, or another end.
 
     Example:
-        >>> Power(2.0).quantile(torch.tensor([0.5])), Power(2.0).density(torch.tensor([0.25]))
+        >>> Power(2.0).times(torch.tensor([0.5])), Power(2.0).density(torch.tensor([0.25]))
         (tensor([0.2500]), tensor([1.]))
     """
 
@@ -112,7 +113,7 @@ class Power:
             got = f"exponent {self.exponent:g}, end {self.end}"
             raise DomainError("Power", "exponent ≥ 1, and end is 0 or 1.", got=got)
 
-    def quantile(self, u: Tensor) -> Tensor:
+    def times(self, u: Tensor) -> Tensor:
         return u**self.exponent if self.end == 0 else 1 - (1 - u) ** self.exponent
 
     def density(self, tau: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ class LogitNormal:
 
     Example:
         >>> law = LogitNormal(share=0.5)
-        >>> law.quantile(torch.tensor([0.25, 0.75]))  # the middle of the uniform part, and of q₀
+        >>> law.times(torch.tensor([0.25, 0.75]))  # the middle of the uniform part, and of q₀
         tensor([0.5000, 0.5000])
     """
 
@@ -151,7 +152,7 @@ class LogitNormal:
             got = f"std {self.std:g}, share {self.share:g}"
             raise DomainError("LogitNormal", "std > 0, and 0 < share ≤ 1.", got=got)
 
-    def quantile(self, u: Tensor) -> Tensor:
+    def times(self, u: Tensor) -> Tensor:
         if self.share == 1:
             return u
         inner = ((u - self.share) / (1 - self.share)).clamp(1e-7, 1 - 1e-7)
@@ -178,7 +179,7 @@ class Tabulated:
 
     Example:
         >>> law = Tabulated((1.0, 3.0))
-        >>> law.quantile(torch.tensor([0.25, 0.5])), law.density(torch.tensor([0.1, 0.9]))
+        >>> law.times(torch.tensor([0.25, 0.5])), law.density(torch.tensor([0.1, 0.9]))
         (tensor([0.5000, 0.6667]), tensor([0.5000, 1.5000]))
     """
 
@@ -193,7 +194,7 @@ class Tabulated:
         total = math.fsum(heights)
         object.__setattr__(self, "heights", tuple(h * len(heights) / total for h in heights))
 
-    def quantile(self, u: Tensor) -> Tensor:
+    def times(self, u: Tensor) -> Tensor:
         level = u.new_tensor(self.heights)
         edge = torch.cat([level.new_zeros(1), level.cumsum(0) / len(level)])
         index = torch.searchsorted(edge[1:-1].contiguous(), u.contiguous(), right=True)
@@ -289,5 +290,5 @@ def importance_times(
     found = time_law(law)
     if isinstance(found, Uniform):
         return t_min + (t_max - t_min) * u, torch.ones_like(u)
-    tau = found.quantile(u)
+    tau = found.times(u)
     return t_min + (t_max - t_min) * tau, 1 / found.density(tau)
