@@ -9,7 +9,6 @@ from genpath.lazy import attach
 from genpath_interpolants._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from genpath_interpolants.laws import EllipticalNormal as EllipticalNormal
     from genpath_interpolants.mixtures import (
         GaussianMixture as GaussianMixture,
         MixtureMarginal as MixtureMarginal,
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "laws": ("EllipticalNormal",),
         "mixtures": ("GaussianMixture", "MixtureMarginal"),
         "paths": ("LinearPath",),
         "presets": (

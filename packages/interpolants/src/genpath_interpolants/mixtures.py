@@ -554,26 +554,34 @@ class MixtureMarginal:
         """What ``make`` makes of each piece of rows, joined and in the dtype of x."""
         times = self._times(t, x)
         pairs = self._pairs.at(x)
-        weights = self._weights(times).to(pairs.dtype)
+        weights = self._weights(times, pairs.dtype)
         coefficients = tuple(
             _coefficients(name, self.path.schedule, times).to(pairs.dtype) for name in names
         )
-        y, pieces, step = x.reshape(len(x), math.prod(x.shape[1:])), [], pairs.rows
+        y, pieces = x.reshape(len(x), math.prod(x.shape[1:])), list[list[Tensor]]()
         scratch = pairs.scratch(weights, y)
-        for start in range(0, max(len(y), 1), step):
-            rows = slice(start, start + step)
+        whole: list[Tensor] = []
+        for start in range(0, max(len(y), 1), pairs.rows):
+            rows = slice(start, start + pairs.rows)
             marks = pairs.mark(weights[rows], y[rows].to(pairs.dtype), scratch)
             found = make(pairs, marks, tuple(c[rows] for c in coefficients))
-            pieces.append([value.to(x.dtype) for value in found])
+            if scratch is None or len(y) <= pairs.rows:
+                pieces.append([value.to(x.dtype) for value in found])
+                continue
+            whole = whole or [value.new_empty(len(y), *value.shape[1:]) for value in found]
+            for target, value in zip(whole, found, strict=True):
+                target[rows] = value
+        if whole:
+            return tuple(whole)
         if len(pieces) == 1:
             return tuple(pieces[0])
         return tuple(torch.cat(list(each)) for each in zip(*pieces, strict=True))
 
-    def _weights(self, times: Tensor) -> Weights:
+    def _weights(self, times: Tensor, dtype: torch.dtype = torch.float64) -> Weights:
         schedule = self.path.schedule
         parts = (schedule.alpha, schedule.beta, schedule.gamma_squared)
         alpha, beta, square = (part(times).unsqueeze(1) for part in parts)
-        return Weights(alpha, beta, square.clamp_min(0))
+        return Weights.of(alpha, beta, square.clamp_min(0), dtype)
 
 
 def _coefficients(name: str, schedule: AffineSchedule, times: Tensor) -> Coefficients:
@@ -592,8 +600,11 @@ def _coefficients(name: str, schedule: AffineSchedule, times: Tensor) -> Coeffic
     if name == "base_denoiser":
         return Coefficients(a=torch.ones_like(alpha), k0=alpha)
     a, b = column(schedule.alpha.rate(times)), column(schedule.beta.rate(times))
+    if schedule.boundary.kind == "one-sided":  # α̇ may be infinite at t = 1; its x0 is centred
+        a = a.nan_to_num(posinf=0.0, neginf=0.0)
+    k0 = 0.5 * column(schedule.alpha_squared.rate(times))  # αα̇, finite where α̇ is not
     k2 = column(schedule.gamma_gamma_rate(times)) if name == "velocity" else None
-    return Coefficients(a, b, a * alpha, b * beta, k2)
+    return Coefficients(a, b, k0, b * beta, k2)
 
 
 # -- checks and small helpers ------------------------------------------------------------------
@@ -663,10 +674,9 @@ def _log_prob(pairs: Pairs, event_shape: tuple[int, ...], x: Tensor) -> Tensor:
     like = torch.empty(0, *event_shape, device=x.device)
     _placed("log_prob", x, like)
     one = torch.ones(1, 1, dtype=torch.float64, device=x.device)
-    weights = Weights(0 * one, one, 0 * one)
     y = x.reshape(len(x), math.prod(event_shape))
     pairs = pairs.at(x)
-    weights = weights.to(pairs.dtype)
+    weights = Weights.of(0 * one, one, 0 * one, pairs.dtype)
     y = y.to(pairs.dtype)
     found = [
         torch.logsumexp(pairs.mark(weights, y[start : start + pairs.rows]).log_terms, 1).to(x.dtype)

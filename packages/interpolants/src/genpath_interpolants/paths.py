@@ -137,6 +137,8 @@ class LinearPath:
         ``noise`` needs γ ≠ 0, ``score`` a latent or a normal base, ``base_denoiser`` α ≠ 0.
         """
         names = ["velocity", "interpolant_velocity", "denoiser"]
+        if self.mirror and not _nonzero(self.schedule.beta.rate):
+            names.remove("interpolant_velocity")  # I_t = x1 does not move
         names += [] if self.mirror else ["base_denoiser"]
         names += ["noise"] if self.latent else []
         names += ["score"] if self.latent or self.base == "gaussian" else []
@@ -158,7 +160,12 @@ class LinearPath:
             values, vectors = torch.linalg.eigh(self.base_covariance.double())
             spread = Spread(values, vectors)
         one_noise = self.base == "gaussian" or self.mirror
-        single = relations(self.schedule, one_noise=one_noise, spread=spread)
+        known = self.predictions
+        single = [
+            rule
+            for rule in relations(self.schedule, one_noise=one_noise, spread=spread)
+            if rule.gives in known and all(name in known for name in rule.needs)
+        ]
         return (*single, *joint_rules([name for name in self.predictions if "+" in name]))
 
     def convert(

@@ -72,7 +72,7 @@ def _paths(registry: Collector) -> None:
             options=None if options is None else f"genpath_interpolants.options:{options}",
             needs=needs,
             summary=summary,
-            claims=f"genpath_interpolants.claims:{name}",
+            claims=f"genpath_interpolants.claims{'' if name == 'linear' else '.presets'}:{name}",
         )
     registry.add(
         "law",
@@ -80,7 +80,7 @@ def _paths(registry: Collector) -> None:
         "genpath_interpolants.presets:path_base",
         needs=("path",),
         summary="N(0, C0): the base law that the path declares",
-        claims="genpath_interpolants.claims:path_base",
+        claims="genpath_interpolants.claims.presets:path_base",
     )
     registry.topic(
         "kernels",
@@ -120,10 +120,64 @@ def _objectives(registry: Collector) -> None:
 
 def _dynamics(registry: Collector) -> None:
     """Dynamics and samplers."""
+    for name, options, summary in (
+        ("sde", "DiffusiveSDE", "dX = (b + ε(t) s) dt + √(2ε(t)) dW, ε by shape or table"),
+        ("matrix_sde", "MatrixSDE", "dX = (b + ½ A s) dt + A^{1/2} dW, A a constant matrix"),
+    ):
+        registry.add(
+            "dynamics",
+            name,
+            f"genpath_interpolants.dynamics:{name}",
+            options=f"genpath_interpolants.options:{options}",
+            summary=summary,
+            claims=f"genpath_interpolants.claims.dynamics:{name}",
+        )
+    for name, home, options, summary in (
+        ("stochastic_heun", "samplers", "Warped", "flows and noise σ(t): weak order 2, two calls"),
+        ("denoising", "samplers", "Warped", "x ← E[x_s | x_t]: the flow, order 1, one call"),
+        ("final_denoising", "samplers", "FinalDenoising", "a solver to t_f < 1, then E[x1 | x_t]"),
+        ("adaptive", "adaptive", "Adaptive", "flows by Dormand–Prince 5(4); needs [adaptive]"),
+    ):
+        registry.add(
+            "sampler",
+            name,
+            f"genpath_interpolants.{home}:{name}",
+            options=f"genpath_interpolants.options:{options}",
+            summary=summary,
+            claims=f"genpath_interpolants.claims.integrators:{name}",
+        )
+    registry.topic(
+        "processes",
+        "genpath_interpolants.claims.dynamics:processes",
+        summary="runs from the data, ensembles from a point, what ε changes and what it does not",
+    )
+    registry.topic(
+        "grids",
+        "genpath_interpolants.claims.integrators:grids",
+        summary="grids that are warped, clipped, or pass through the kinks of a schedule",
+    )
 
 
 def _likelihoods(registry: Collector) -> None:
     """Densities of learned processes, and what bounds them."""
+    registry.add(
+        "likelihood",
+        "sde",
+        "genpath_interpolants.likelihoods:sde",
+        options="genpath_interpolants.options:SDELikelihood",
+        summary="log p of the forward SDE, by paths of its auxiliary SDE",
+        claims="genpath_interpolants.claims.sde_densities:sde",
+    )
+    registry.topic(
+        "control",
+        "genpath_interpolants.claims.kl:claims",
+        summary="errors of fields and of laws: KL rates, bounds, the best ε, KL from draws",
+    )
+    registry.topic(
+        "finite_volume",
+        "genpath_interpolants.claims.finite_volume:claims",
+        summary="the Fokker–Planck equation on an interval",
+    )
 
 
 def _couplings(registry: Collector) -> None:

@@ -29,7 +29,7 @@ from genpath.errors import CapabilityError, DomainError
 from genpath.laws import Gaussian
 from genpath.spaces import Space
 
-from .laws import EllipticalNormal
+from .mixtures import FullMixture
 from .paths import LinearPath
 from .schedules import (
     encoding_decoding_schedule,
@@ -215,7 +215,7 @@ def elliptical(
     return LinearPath(state_space, build(gamma, gamma_scale), "gaussian", covariance)
 
 
-def path_base(path: LinearPath) -> EllipticalNormal | Gaussian:
+def path_base(path: LinearPath) -> FullMixture | Gaussian:
     """N(0, C0), the base law that a path declares: the component ``interpolants.path_base``.
 
     Raises:
@@ -235,7 +235,8 @@ def path_base(path: LinearPath) -> EllipticalNormal | Gaussian:
         )
     if path.base_covariance is None:
         return Gaussian(path.state_space.event_shape)
-    return EllipticalNormal(path.base_covariance)
+    c0 = path.base_covariance
+    return FullMixture(c0.new_ones(1), c0.new_zeros(1, c0.shape[0]), c0[None])
 
 
 def _fitted(data: Dataset, codec: Codec, fit: str, floor: float) -> Tensor:

@@ -284,6 +284,23 @@ def _of_means(table: _Table, latent: bool) -> list[Relation]:
 
     for source in ("score", "noise") if latent else (None,):
         found += solved(source)
+    if latent:
+        gamma, square = table.gamma, table.square
+        means = ("denoiser", "base_denoiser")
+        found += [
+            (
+                "noise",
+                means,
+                lambda t, _: (1 / gamma(t), -beta(t) / gamma(t), -alpha(t) / gamma(t)),
+                False,
+            ),
+            (
+                "score",
+                means,
+                lambda t, _: (-1 / square(t), beta(t) / square(t), alpha(t) / square(t)),
+                False,
+            ),
+        ]
     return found
 
 
@@ -304,10 +321,29 @@ def _of_noise(table: _Table, base: bool) -> list[Relation]:
         total = whole(t, size)
         return -slope(t, size) / total, variance(t, size) / total
 
+    def base_slope(t: Tensor, size: Tensor) -> Tensor:
+        """½ d(α²)/dt λ: v = β̇ D − base_slope · s."""
+        return slope(t, size) - table.half_rate(t)
+
+    def part(t: Tensor, size: Tensor) -> Tensor:
+        """W without γγ̇."""
+        return beta_rate(t) * variance(t, size) - beta(t) * base_slope(t, size)
+
+    def mean_denoiser(t: Tensor, size: Tensor) -> Sequence[Tensor | float]:
+        total = part(t, size)
+        return -base_slope(t, size) / total, variance(t, size) / total
+
     found: list[Relation] = [
         ("velocity", ("denoiser",), velocity, True),
         ("interpolant_velocity", ("denoiser",), mean_velocity, True),
         ("denoiser", ("velocity",), denoiser, True),
+        ("denoiser", ("interpolant_velocity",), mean_denoiser, True),
+        (
+            "score",
+            ("interpolant_velocity",),
+            lambda t, e: (-beta_rate(t) / part(t, e), beta(t) / part(t, e)),
+            True,
+        ),
         (
             "score",
             ("velocity",),

@@ -167,7 +167,7 @@ def split() -> Claim[Cases]:
         "velocity-splits",
         "The velocity is E[x1 − x0 | x] − γγ̇ s, the weighted sum of the three conditional means, "
         "and a function of two of them.",
-        cases("sqrt", "quadratic"),
+        cases("sqrt", "quadratic", base="any"),
         check,
         (
             dial("b × (1 + δ)", scaled_field("velocity")),
@@ -182,11 +182,11 @@ def split() -> Claim[Cases]:
 
 
 def _no_rate(case: Case) -> Case:
-    def plain(t: Tensor, x: Tensor, d: Tensor, b: Tensor, n: Tensor) -> Tensor:
-        return d - b
+    def plain(t: Tensor, x: Tensor, v: Tensor, latent: Tensor) -> Tensor:
+        return v
 
     rules = tuple(
-        replace(rule, formula=plain) if rule.gives == "velocity" and len(rule.needs) == 3 else rule
+        replace(rule, formula=plain) if rule.gives == "velocity" and len(rule.needs) == 2 else rule
         for rule in case.path.rules
     )
     return replace(case, path=but(case.path, rules=rules))
@@ -209,6 +209,9 @@ def coupled() -> Claim[Paths]:
         for path in paths:
             for t in (0.3, 0.8):
                 exactly = _conditioned(path, joint, shift, t, x)
+                for name in path.predictions:
+                    if "+" in name:
+                        exactly[name] = torch.stack([exactly[n] for n in name.split("+")], 1)
                 for rule in path.rules:
                     given = (exactly[name] for name in rule.needs)
                     told = rule.formula(torch.full((count,), t, dtype=DOUBLE), x, *given)
@@ -266,6 +269,7 @@ def _conditioned(
     found["score"] = -gap
     found["noise"] = gamma(time) * gap
     cross = rate @ joint @ at.T
+    found["interpolant_velocity"] = rate @ shift + gap @ cross.T
     if path.latent:  # Cov(γ̇ z, x) = γ̇ γ
         cross = cross + 0.5 * torch.func.grad(lambda s: gamma_squared(path, s))(time) * eye
     found["velocity"] = rate @ shift + gap @ cross.T

@@ -82,7 +82,7 @@ def cloud() -> Claim[LinearPath]:
 
 
 def _backwards(path: LinearPath) -> LinearPath:
-    return changed_rules(path, torch.neg, "velocity", "denoiser")
+    return changed_rules(path, torch.neg, "interpolant_velocity", "denoiser")
 
 
 def elsewhere() -> Claim[Cases]:
