@@ -43,14 +43,19 @@ class Weights:
     alpha: Tensor
     beta: Tensor
     gamma_squared: Tensor
+    squares: Tensor
+    """α², β² and γ² side by side ``(n, 3)``."""
 
-    def to(self, dtype: torch.dtype) -> Weights:
-        return Weights(self.alpha.to(dtype), self.beta.to(dtype), self.gamma_squared.to(dtype))
+    @staticmethod
+    def of(alpha: Tensor, beta: Tensor, gamma_squared: Tensor, dtype: torch.dtype) -> Weights:
+        squares = torch.cat((alpha**2, beta**2, gamma_squared), 1)
+        return Weights(*(part.to(dtype) for part in (alpha, beta, gamma_squared, squares)))
 
     def __getitem__(self, rows: slice) -> Weights:
         if len(self.alpha) == 1:
             return self
-        return Weights(self.alpha[rows], self.beta[rows], self.gamma_squared[rows])
+        parts = (self.alpha, self.beta, self.gamma_squared, self.squares)
+        return Weights(*(part[rows] for part in parts))
 
 
 TERMS = {"a": "m0", "b": "m1", "k0": "C0 w", "k1": "C1 w", "k2": "w"}
@@ -192,11 +197,12 @@ class _Means:
 
     def gaps(self, weights: Weights, x: Tensor, out: Tensor | None = None) -> Tensor:
         """x − μ_p ``(n, pairs, d)``."""
-        x = self.centred(weights, x).unsqueeze(1)
-        gaps = torch.addcmul(x, weights.beta.unsqueeze(2), self.m1, value=-1, out=out)
-        if self.one_base:
+        beta = weights.beta.unsqueeze(2)
+        gaps = torch.addcmul(x.unsqueeze(1), beta, self.m1 + self.centre1, value=-1, out=out)
+        if self.no_base:
             return gaps
-        return torch.addcmul(gaps, weights.alpha.unsqueeze(2), self.m0, value=-1, out=out)
+        alpha = weights.alpha.unsqueeze(2)
+        return torch.addcmul(gaps, alpha, self.m0 + self.centre0, value=-1, out=out)
 
     def sum(self, posterior: Tensor, name: str) -> Tensor:
         """Σ_p π_p m0 or m1, with the means as they are given."""
@@ -423,7 +429,7 @@ class Diagonal:
 
     def _variances(self, weights: Weights, out: Tensor | None = None) -> Tensor:
         """v ``(n or 1, pairs, d)``."""
-        parts = torch.cat((weights.alpha**2, weights.beta**2, weights.gamma_squared), 1)
+        parts = weights.squares
         flat = None if out is None or len(parts) != len(out) else out.flatten(1)
         return torch.mm(parts, self.table, out=flat).view(-1, *self.c1.shape)
 

@@ -9,7 +9,7 @@ The integrals are trapezoid sums, which are exact to rounding for such smooth fu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -35,7 +35,9 @@ from genpath.testing import (
     near,
 )
 
-from ..mixtures import GaussianMixture
+from ..mixtures import GaussianMixture, MixtureMarginal
+from ..paths import LinearPath
+from ..schedules import linear_schedule
 from .cases import (
     DOUBLE,
     PLANE,
@@ -48,6 +50,7 @@ from .cases import (
     interior,
     line_mixture,
     log_density,
+    mixture,
     normal,
     scaled_field,
     score_at,
@@ -187,54 +190,82 @@ def _ratios(case: Case, t: float, x: Tensor) -> dict[str, Tensor]:
     return {"base_denoiser": first, "denoiser": last, "noise": noise, "velocity": velocity}
 
 
-def labels() -> Claim[Cases]:
-    """Mean and covariance of draws per component of the data."""
+def coupled_labels() -> Labelled:
+    """Two components on each side, whose labels agree more often than not."""
+    base = GaussianMixture(
+        torch.tensor([0.4, 0.6], dtype=DOUBLE),
+        torch.tensor([[-0.8, 0.3], [0.5, 0.9]], dtype=DOUBLE),
+        torch.tensor([0.7, 1.2], dtype=DOUBLE),
+    )
+    joint = torch.tensor([[0.25, 0.15], [0.05, 0.55]], dtype=DOUBLE)
+    path = LinearPath(PLANE, linear_schedule("sqrt", 1.3))
+    return Labelled(path, base, MixtureMarginal(path, mixture(), base, joint))
 
-    def check(found: Cases, trial: Trial) -> Iterator[Evidence]:
-        (case,) = found
+
+@dataclass(frozen=True)
+class Labelled:
+    """A path between mixtures with dependent labels, and its exact marginal."""
+
+    path: LinearPath
+    base: GaussianMixture
+    marginal: MixtureMarginal
+
+
+def labels() -> Claim[Labelled]:
+    """Mean and covariance of draws per pair of labels."""
+
+    def check(found: Labelled, trial: Trial) -> Iterator[Evidence]:
         rng, count, t = trial.rng(), trial.count(40_000), 0.7
-        whole = case.marginal
-        for k in range(len(case.law.weights)):
-            one = GaussianMixture(
-                torch.ones(1, dtype=DOUBLE), case.law.means[k : k + 1], case.law.stds[k : k + 1]
+        law = found.marginal.mixture
+        assert isinstance(law, GaussianMixture)
+        known = found.marginal.components(t)
+        joint = found.marginal.coupling
+        assert isinstance(known, GaussianMixture) and joint is not None
+        yield equal("weights", known.weights, joint.flatten())
+        for k, (i, j) in enumerate(found.marginal.labels.tolist()):
+            x0, x1 = (
+                end.means[label] + end.stds[label] * normal(count, 2, rng=rng)
+                for end, label in ((found.base, i), (law, j))
             )
-            draw = case.path.draw(t, normal(count, 2, rng=rng), one.sample(count, rng), rng)
-            _, centres, variances = whole._moments(t, draw.state[:1])
-            yield mean(f"mean of component {k}", draw.state, centres[0, k])
-            gap = draw.state - centres[0, k]
+            gap = found.path.draw(torch.tensor(t), x0, x1, rng).state - known.means[k]
+            yield mean(f"mean of labels {i}, {j}", gap, 0.0)
             square = (gap[:, :, None] * gap[:, None, :]).flatten(1)
-            yield mean(f"covariance of component {k}", square, variances[0, k].diag().flatten())
-        index = torch.multinomial(case.law.weights, count, True, generator=rng)
-        drawn = case.law.sample(count, rng)
-        other = case.law.means[index] + case.law.stds[index] * normal(count, 2, rng=rng)
+            covariance = (known.stds[k] ** 2).diag().flatten()
+            yield mean(f"covariance of labels {i}, {j}", square, covariance)
+        index = torch.multinomial(law.weights, count, True, generator=rng)
+        drawn = law.sample(count, rng)
+        other = law.means[index] + law.stds[index] * normal(count, 2, rng=rng)
         features = torch.cat([drawn - other, drawn**2 - other**2], 1)
         yield mean("draws of the mixture", features, 0.0)
 
-    def moved(case: Case, size: float) -> Case:
-        right = case.marginal._moments
+    def changed(name: str) -> Callable[[Labelled, float], Labelled]:
+        def plant(found: Labelled, size: float) -> Labelled:
+            right = found.marginal.components
 
-        def moments(t: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            times, centres, variances = right(t, x)
-            return times, (1 + size) * centres, variances
+            def components(t: float) -> Any:
+                law = right(t)
+                return replace(law, **{name: (1 + size) * getattr(law, name)})
 
-        return replace(case, marginal=but(case.marginal, _moments=moments))
+            return replace(found, marginal=but(found.marginal, components=components))
 
-    def spread(case: Case, size: float) -> Case:
-        right = case.marginal._moments
+        return plant
 
-        def moments(t: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            times, centres, variances = right(t, x)
-            return times, centres, (1 + size) * variances
-
-        return replace(case, marginal=but(case.marginal, _moments=moments))
+    def independent(found: Labelled) -> Labelled:
+        return replace(found, marginal=but(found.marginal, coupling=torch.full((2, 2), 0.25)))
 
     return Claim(
         "labels",
-        "Draws whose data come from one component have that component's mean and covariance.",
-        cases("sqrt"),
+        "Draws whose ends come from one component each have that pair's mean and covariance, and "
+        "the pair its joint probability.",
+        coupled_labels,
         check,
-        (dial("μ_k × (1 + δ)", each(moved), 0.5), dial("v_k × (1 + δ)", each(spread), 0.5)),
-        formula=r"x_t \mid k \sim N\big(t m_k,\; t^2 s_k^2 + (1-t)^2 + \gamma^2\big)",
+        (
+            dial("μ_ij × (1 + δ)", changed("means"), 0.5),
+            dial("s_ij × (1 + δ)", changed("stds"), 0.5),
+            Control("labels as if all pairs were equally likely", independent),
+        ),
+        formula=r"x_t \mid ij \sim N\big(\alpha m_{0i} + \beta m_{1j},\; \alpha^2 C_{0i} + "
+        r"\beta^2 C_{1j} + \gamma^2 I\big)",
         entries=("L5.13",),
     )
 
