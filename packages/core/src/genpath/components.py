@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from .codecs import Standardise
+import torch
+
+from .codecs import Codec, Standardise
 from .couplings import Independent
 from .datasets import Dataset
 from .grids import TimeGrid
-from .laws import Law
+from .laws import Empirical, Law
 from .likelihoods import ODELikelihood
 from .samplers import AdamsBashforth, Euler, RungeKutta, Sampler, Solver
+from .states import map_state
 from .tableaus import HEUN, MIDPOINT, RK4
 
 __all__ = [
     "adams_bashforth",
+    "data_law",
+    "dataset",
     "euler",
     "heun",
     "independent",
@@ -95,6 +100,45 @@ def independent(base: Law, data_law: Law) -> Independent:
         (torch.Size([3, 2]), torch.Size([3, 2]))
     """
     return Independent(base, data_law)
+
+
+def data_law(data_law: Law) -> Law:
+    """``law.data``: the data themselves, where a path starts from them (a mirror).
+
+    Example:
+        >>> from genpath.laws import Gaussian
+        >>> data_law(Gaussian((2,))).event_shape
+        (2,)
+    """
+    return data_law
+
+
+def dataset(source: Dataset, split: str, codec: Codec, device: Any = "cpu") -> Empirical:
+    """``law.dataset``: the rows of a second data set, encoded: where a bridge starts.
+
+    Args:
+        source: the data set; its rows have the shape of the first one's.
+        split: which of its rows.
+        codec: that of the run; a random one encodes once.
+        device: of the run.
+
+    Example:
+        >>> import torch
+        >>> from genpath.codecs import Identity
+        >>> from genpath.spaces import Euclidean
+        >>> rows = torch.tensor([[1.0], [1.0]])
+        >>> other = Dataset("ones", Euclidean(1), rows, rows, rows, "made up")
+        >>> dataset(other, "train", Identity()).sample(2, torch.Generator())
+        tensor([[1.],
+                [1.]])
+    """
+    rows = map_state(lambda leaf: leaf.to(device), getattr(source, split))
+    rows = map_state(
+        lambda leaf: leaf.to(torch.get_default_dtype()) if leaf.is_floating_point() else leaf, rows
+    )
+    rng = torch.Generator(device=device).manual_seed(0)
+    with torch.no_grad():
+        return Empirical(codec.encode(rows, rng)[0])
 
 
 def standardise(floor: float, data: Dataset) -> Standardise:

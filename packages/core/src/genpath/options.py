@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from genpath.config.options import option
+from genpath.config.options import Slot, option, slot
 
 __all__ = [
     "ClampOptions",
+    "DatasetLawOptions",
     "DequantiseOptions",
     "GaussianBaselineOptions",
     "GaussianOptions",
@@ -39,6 +40,14 @@ class GaussianOptions:
 
     mean: float = option(0.0, help="added to every coordinate")
     std: float = option(1.0, help="standard deviation", above=0)
+
+
+@dataclass(frozen=True)
+class DatasetLawOptions:
+    """Options of ``law.dataset``."""
+
+    source: Slot = slot("data", help="the second data set")  # noqa: RUF009
+    split: Literal["train", "validation", "test"] = option("train", help="which of its rows")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,23 @@ def _mathematics(registry: Collector) -> None:
         needs=("space",),
         claims="laws:normal",
     )
+    add(
+        "law",
+        "data",
+        "components:data_law",
+        "the data themselves: where a mirror starts",
+        needs=("data_law",),
+        claims="laws:data",
+    )
+    add(
+        "law",
+        "dataset",
+        "components:dataset",
+        "the rows of a second data set: where a bridge starts",
+        options="DatasetLawOptions",
+        needs=("codec", "device"),
+        claims="laws:dataset",
+    )
     add("schedule", "linear", "schedules:linear_keep", "κ(t) = t", claims="schedules:linear")
     add(
         "schedule",

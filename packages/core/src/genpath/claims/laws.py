@@ -13,11 +13,15 @@ from typing import Any
 
 import torch
 
+from genpath.codecs import Standardise
+from genpath.components import data_law, dataset as second
+from genpath.datasets import Dataset
 from genpath.laws import Empirical, Gaussian, ProductLaw, gaussian
 from genpath.spaces import Euclidean, Product
+from genpath.states import map_state
 from genpath.testing import Claim, Evidence, Trial, but, contracts, dial, equal
 
-__all__ = ["composed", "normal"]
+__all__ = ["composed", "data", "dataset", "normal"]
 
 DOUBLE = torch.float64
 
@@ -73,6 +77,35 @@ ROWS = {
     "x": torch.tensor([0.0, 0.0, 1.5, -2.0, 3.0], dtype=DOUBLE),
     "label": torch.tensor([0, 1, 1, 2, 2]),
 }
+
+
+def data() -> tuple[Claim[Any], ...]:
+    """Claims of ``law.data``."""
+    found = contracts.law(
+        lambda: data_law(Empirical(ROWS)),
+        cells=lambda: ROWS,
+        probabilities=lambda: torch.full((5,), 0.2, dtype=DOUBLE),
+    )
+    return found
+
+
+def dataset() -> tuple[Claim[Any], ...]:
+    """Claims of ``law.dataset``."""
+    rows = torch.tensor([[0.0], [1.0], [4.0]], dtype=DOUBLE)
+
+    def make() -> Any:
+        encoded = Standardise(torch.tensor([1.0], dtype=DOUBLE), torch.tensor([2.0], dtype=DOUBLE))
+        source = Dataset("other", Euclidean(1), rows[:1], rows, rows[:1], "made up")
+        law = second(source, "validation", encoded)
+        return Empirical(map_state(torch.Tensor.double, law.rows))
+
+    return contracts.law(
+        make,
+        cells=lambda: (rows - 1) / 2,
+        probabilities=lambda: torch.full((3,), 1 / 3, dtype=DOUBLE),
+    )
+
+
 SPACE = Product({"x": Euclidean(2), "y": Euclidean()})
 
 

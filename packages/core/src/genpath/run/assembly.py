@@ -1,7 +1,7 @@
 """Assembly: from a config to the things that it names, in the order in which they need each other.
 
     data → codec → state_space → path → space, prediction → base, network → model
-                                        base, data_law → coupling
+           data_law → base                                  base, data_law → coupling
     objective, dynamics, solver, likelihood, guidance, transforms, evaluations
 
 Each component is built with all things made so far and takes what its ``needs`` ask for. The
@@ -206,15 +206,16 @@ def assemble(config: Config, device: torch.device | str | None = None) -> Assemb
         predict = config.predict or _only_prediction(path.predictions)
         context |= {"path": path, "space": path.space}
         context["prediction"] = path.predictions.get(predict)
+        laws = [_law(getattr(data, split), codec, config.seed, split, place)
+                for split in ("train", "validation")]  # fmt: skip
+        context["data_law"] = laws[0]
         base = config.require("base").build(**context)
         context["base"] = base
         if context["prediction"] is None:  # Model refuses it in the path's words
             Model(nn.Identity(), path, base, predict, codec)
         network = _network(config, context, dtype).to(place)
         model = Model(network, path, base, predict, codec)
-        laws = [_law(getattr(data, split), codec, config.seed, split, place)
-                for split in ("train", "validation")]  # fmt: skip
-        context |= {"network": network, "model": model, "data_law": laws[0]}
+        context |= {"network": network, "model": model}
     return Assembly(config, place, data, model, laws[0], laws[1], context)
 
 
