@@ -9,7 +9,7 @@ r"""Diagnostics: whether a field carries the laws of a path, from draws or with 
 each a mean with a standard error, hence a z-score. *With a density*, as derivatives at points:
 
     ∂_t log ρ + div u + u·s = 0                                   `continuity_residual`
-    the same with u = b_F − (A s + div A)                         `fokker_planck_residual`
+    the same with u = b_F − ½(A s + div A)                        `fokker_planck_residual`
 
 (Albergo, Boffi & Vanden-Eijnden 2023, arXiv 2303.08797, section 2.) `marginal_report` tabulates the
 first over t: where a trained model leaves its path. The law does not fix the field: what is left
@@ -59,8 +59,8 @@ __all__ = [
 ]
 
 Diffusion = float | Tensor | Callable[[Tensor, Tensor], Tensor]
-"""A of dX = b_F dt + √(2A) dW: ε, a matrix ``(d, d)``, or ``(t, x) -> (batch,)`` or
-``(batch, d, d)``."""
+"""ε of √(2ε) dW as a number or ``(t, x) -> (batch,)``, or A of A^{1/2} dW as a symmetric matrix
+``(d, d)`` or ``(t, x) -> (batch, d, d)``; A = 2ε I."""
 
 TENTHS = tuple(j / 10 for j in range(11))
 
@@ -385,15 +385,15 @@ def fokker_planck_residual(
     *,
     direction: Literal["forward", "backward"] = "forward",
 ) -> Tensor:
-    """(∂_t ρ + ∇·(bρ) ∓ Σ ∂_i∂_j(A_ij ρ))/ρ at each point: − forward, + backward in time.
+    """(∂_t ρ + ∇·(bρ) ∓ ½ Σ ∂_i∂_j(A_ij ρ))/ρ at each point: − forward, + backward in time.
 
-    0 where dX = b_F dt + √(2A) dW, run from t = 0, or its counterpart with b_B, run from t = 1,
-    has the density ρ (arXiv 2303.08797, eqs. 2.20–2.23; for a matrix, b_F = u + A s + div A).
+    0 where dX = b_F dt + A^{1/2} dW, run from t = 0, or its counterpart with b_B, run from t = 1,
+    has the density ρ (arXiv 2303.08797, eqs. 2.20–2.23; for a matrix b_F = u + ½(A s + div A)).
 
     Args:
         log_density: log ρ.
         drift: b_F, or b_B for ``direction="backward"``.
-        diffusion: A: a number ε, a symmetric matrix ``(d, d)``, or a function of (t, x).
+        diffusion: ε with A = 2ε I, or A itself, see `Diffusion`.
         t: times ``(batch,)``, or a scalar, inside (0, 1).
         x: states ``(batch, d)``.
         direction: of the SDE.
@@ -431,16 +431,16 @@ def _score(log_density: LogDensity) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _current(diffusion: Diffusion, score: Tensor, t: Tensor, x: Tensor) -> Tensor:
-    """A s + div A."""
+    """½ (A s + div A)."""
     if isinstance(diffusion, int | float):
         return diffusion * score
     if isinstance(diffusion, Tensor):
-        return score @ diffusion.T.to(score)
+        return 0.5 * score @ diffusion.T.to(score)
 
     def matrix(s: Tensor, y: Tensor) -> Tensor:
         value = diffusion(s, y)
         eye = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
-        return value[:, None, None] * eye if value.dim() == 1 else value
+        return 2 * value[:, None, None] * eye if value.dim() == 1 else value
 
     spread = (matrix(t, x) @ score.unsqueeze(2)).squeeze(2)
-    return spread + row_divergence(matrix, t, x)
+    return 0.5 * (spread + row_divergence(matrix, t, x))

@@ -116,6 +116,16 @@ def _objectives(registry: Collector) -> None:
         summary="E[½|s|² + div s], from draws alone; minimiser ∇log p_t",
         claims="genpath_interpolants.claims.objectives:implicit_score",
     )
+    registry.topic(
+        "diagnostics",
+        "genpath_interpolants.claims.diagnostics:diagnostics",
+        summary="whether a field carries the laws of a path: residuals from draws and at points",
+    )
+    registry.topic(
+        "geometry",
+        "genpath_interpolants.claims.diagnostics:geometries",
+        summary="what the laws leave free: gauge, rotation, energy, bend; copies and pairings",
+    )
 
 
 def _dynamics(registry: Collector) -> None:
