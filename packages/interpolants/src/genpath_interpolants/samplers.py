@@ -3,7 +3,8 @@ r"""Samplers of this package's processes, and grids of time for them.
     `StochasticHeun`  flows and SDEs whose noise depends on time only; weak order 2
     `Denoising`       x ← E[x_s | x_t] step by step: order 1 for the probability flow (DDIM)
     `FinalDenoising`  another sampler up to t_f < 1, then x ← E[x1 | x_{t_f}] once
-    `Adaptive`        flows by Dormand–Prince 5(4) with error control (needs torchdiffeq)
+
+Flows with error control are in `genpath_interpolants.adaptive`.
 
 **Denoising.** Given x_t, the expected point at time s of a spatially linear path is
 
@@ -25,30 +26,27 @@ arXiv 2010.02502.) It is Euler's method for x/β in the variable α/β. Where β
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from genpath.errors import CapabilityError, DomainError, NumericalError
-from genpath.generators import MarkovGenerator, Origin, breakpoints
+from genpath.errors import CapabilityError, DomainError
+from genpath.generators import MarkovGenerator, Origin
 from genpath.grids import TimeGrid
 from genpath.noises import NoiseMap, add_tangents
 from genpath.predictions import converted, plan
 from genpath.samplers import Carry, Sampler, Solver
 from genpath.schedules import AffineSchedule
 from genpath.spaces import Euclidean, Product, Space
-from genpath.states import axpy, batch_size, device_of, map_state, row_times
+from genpath.states import axpy, map_state, row_times
 
 __all__ = [
-    "Adaptive",
-    "Calls",
     "Denoising",
     "FinalDenoising",
     "StochasticHeun",
-    "adaptive",
     "clipped",
     "cosine",
     "denoising",
@@ -116,7 +114,7 @@ def _warped(steps: int, warp: Callable[[float], float], start: float, end: float
 
 @dataclass(frozen=True)
 class StochasticHeun:
-    r"""Heun's method with additive noise: weak order 2 for σ(t); ``sampler.interpolants.stochastic_heun``.
+    r"""Heun's method for noise σ(t), weak order 2: ``sampler.interpolants.stochastic_heun``.
 
     With independent standard ξ, ζ and σ₀, σ₁ at the two ends of the step,
 
@@ -131,7 +129,9 @@ class StochasticHeun:
         CapabilityError: (of `step`) a noise that depends on the state, or a curved space.
 
     Example:
-        >>> from genpath import Parts, ScalarNoise, integrate
+        >>> from genpath.noises import ScalarNoise
+        >>> from genpath.parts import Parts
+        >>> from genpath.samplers import integrate
         >>> parts = lambda t, x: Parts(-x, ScalarNoise(2**0.5))  # keeps N(0, 1)
         >>> gen = MarkovGenerator(Euclidean(1), parts, {"velocity", "diffusion"})
         >>> start, rng = torch.zeros(20_000, 1), torch.Generator().manual_seed(0)
@@ -236,8 +236,8 @@ class Denoising:
 
     Example:
         >>> from genpath import ODE, integrate
-        >>> from genpath_interpolants.presets import linear
-        >>> path = linear(Euclidean(1), base="gaussian")  # all data at 3: E[x1 | x_t] = 3
+        >>> from genpath_interpolants.paths import LinearPath
+        >>> path = LinearPath(Euclidean(1), base="gaussian")  # all data at 3: E[x1 | x_t] = 3
         >>> gen = ODE().generator(path, "denoiser", lambda t, x: 3 + 0 * x)
         >>> start, rng = torch.zeros(1, 1), torch.Generator()
         >>> integrate(Denoising(), gen, start, TimeGrid.uniform(5), rng).state
@@ -262,7 +262,7 @@ class Denoising:
         assert origin is not None
         here, there = _scalars(origin, t), _scalars(origin, t_next)
         if getattr(origin.path, "latent", True):
-            return replace(carry, state=self._general(origin, t, x, here, there))
+            return replace(carry, state=self._general(origin, t, x, there))
         return replace(carry, state=self._straight(origin, t, x, here, there))
 
     def _general(
@@ -270,7 +270,6 @@ class Denoising:
         origin: Origin,
         t: float,
         x: Tensor,
-        here: tuple[float, float, float],
         there: tuple[float, float, float],
     ) -> Tensor:
         """α(s) η_0 + β(s) η_1 + γ(s) η_z, without η_0 on a mirror path (α = 0)."""
@@ -306,11 +305,13 @@ class Denoising:
             mean = torch.as_tensor(self.data_mean, dtype=x.dtype, device=x.device)
             return alpha_next / alpha * x + beta_next * mean
         if abs(beta) < ZERO or (origin.prediction == "denoiser" and abs(alpha) >= ZERO):
-            ratio = alpha_next / alpha
-            return ratio * x + (beta_next - beta * ratio) * _converted(origin, "denoiser", times, x)
-        ratio = beta_next / beta
-        slope = alpha_next - alpha * ratio
-        return ratio * x + slope * _converted(origin, "base_denoiser", times, x)
+            ratio, name = alpha_next / alpha, "denoiser"
+            slope = beta_next - beta * ratio
+        else:
+            ratio, name = beta_next / beta, "base_denoiser"
+            slope = alpha_next - alpha * ratio
+        found: Tensor = ratio * x + slope * _converted(origin, name, times, x)
+        return found
 
 
 ZERO = 1e-12
@@ -357,8 +358,8 @@ class FinalDenoising:
 
     Example:
         >>> from genpath import ODE, RungeKutta, integrate
-        >>> from genpath_interpolants.presets import linear
-        >>> gen = ODE().generator(linear(Euclidean(1)), "denoiser", lambda t, x: 3 + 0 * x)
+        >>> from genpath_interpolants.paths import LinearPath
+        >>> gen = ODE().generator(LinearPath(Euclidean(1)), "denoiser", lambda t, x: 3 + 0 * x)
         >>> sampler, grid = FinalDenoising(RungeKutta()), TimeGrid((0.0, 0.5, 0.9, 1.0))
         >>> integrate(sampler, gen, torch.zeros(1, 1), grid, torch.Generator()).state
         tensor([[3.]])
@@ -399,164 +400,6 @@ class FinalDenoising:
         origin, x = gen.origin, carry.state
         assert origin is not None
         return replace(carry, state=_converted(origin, "denoiser", row_times(t, x), x))
-
-
-# -- adaptive steps --------------------------------------------------------------------------------
-
-
-@dataclass
-class Calls:
-    """A counter of evaluations that a caller passes in and reads afterwards.
-
-    Example:
-        >>> calls = Calls()
-        >>> calls.evaluations
-        0
-    """
-
-    evaluations: int = 0
-
-
-@dataclass(frozen=True)
-class Adaptive:
-    r"""Flows by Dormand–Prince 5(4) with error control: ``sampler.interpolants.adaptive``.
-
-    A step of the grid is one solve of torchdiffeq: the steps inside keep the norm of
-    error/(atol + rtol·|x|) below 1 (Dormand & Prince 1980; the last stage of a step is the first
-    of the next). They land on the ends of the grid's steps and on the kinks of the path's
-    schedule, and never leave [t, t_next]. Every leaf of a state is controlled, so that the
-    log-density of `genpath.likelihoods.SolvedFlow` has the accuracy of the points. Use a grid
-    with few times (``steps=1``), since each starts a solve of its own.
-
-    Args:
-        rtol, atol: relative and absolute tolerance per step.
-        norm: "rms": the root mean square over the batch and the event, largest over leaves:
-            rows share their steps and their mean error is controlled. "max": every coordinate
-            of every row is.
-        first_step: the length of the first step; chosen by Hairer's rule (one more call) if None.
-        max_steps: of one solve, rejected ones included.
-        calls: a counter to which evaluations are added.
-
-    Raises:
-        DomainError: a tolerance is not positive, or an unknown norm.
-        CapabilityError: torchdiffeq is not installed.
-        NumericalError: (of `step`) the steps shrink to nothing, or are more than ``max_steps``.
-
-    Example:
-        >>> from genpath import flow, integrate
-        >>> calls = Calls()
-        >>> gen = flow(Euclidean(1), lambda t, x: x)
-        >>> sampler, grid = Adaptive(1e-6, 1e-6, calls=calls), TimeGrid((0.0, 1.0))
-        >>> integrate(sampler, gen, torch.ones(1, 1), grid, torch.Generator()).state
-        tensor([[2.7183]])
-        >>> calls.evaluations < 60
-        True
-    """
-
-    rtol: float = 1e-5
-    atol: float = 1e-5
-    norm: Literal["rms", "max"] = "rms"
-    first_step: float | None = None
-    max_steps: int = 10_000
-    calls: Calls | None = None
-    carries: frozenset[str] = frozenset({"velocity"})
-    order: int = 5
-    calls_per_step: int = 7
-    """The least: a solve of one inner step."""
-    needs_origin: bool = False
-
-    def __post_init__(self) -> None:
-        if not (self.rtol > 0 and self.atol > 0):
-            raise DomainError(
-                "interpolants.adaptive",
-                "tolerances are positive.",
-                got=f"rtol {self.rtol:g}, atol {self.atol:g}",
-            )
-        if self.norm not in ("rms", "max"):
-            raise DomainError("interpolants.adaptive", "norm is rms or max.", got=repr(self.norm))
-        _odeint()
-
-    def init(self, gen: MarkovGenerator, state: Any) -> Carry:
-        """The state alone."""
-        return Carry(state)
-
-    def step(
-        self, gen: MarkovGenerator, carry: Carry, t: float, t_next: float, rng: torch.Generator
-    ) -> Carry:
-        """The solution at ``t_next``, in as many steps as the tolerances need."""
-        if batch_size(carry.state) == 0:
-            return carry
-        return replace(carry, state=self._solve(gen, carry.state, t, t_next))
-
-    def _solve(self, gen: MarkovGenerator, x: Any, t: float, t_next: float) -> Any:
-        names = None if isinstance(x, Tensor) else _moving(gen.space, x)
-
-        def whole(leaves: Sequence[Tensor]) -> Any:
-            return leaves[0] if names is None else {**x, **dict(zip(names, leaves, strict=True))}
-
-        def slope(time: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            if self.calls is not None:
-                self.calls.evaluations += 1
-            state = whole(leaves)
-            velocity = gen.evaluate(row_times(time, state), state).velocity
-            if names is None:
-                return (velocity,)
-            known: Mapping[str, Tensor] = velocity
-            return tuple(known.get(n, torch.zeros_like(state[n])) for n in names)
-
-        start = (x,) if names is None else tuple(x[n] for n in names)
-        device = device_of(x)
-        times = torch.tensor([t, t_next], dtype=torch.float64, device=device)
-        options: dict[str, Any] = {"step_t": times[1:], "max_num_steps": self.max_steps}
-        low, high = min(t, t_next), max(t, t_next)
-        kinks = [p for p in breakpoints(gen) if low < p < high]
-        if kinks:
-            options["jump_t"] = torch.tensor(kinks, dtype=torch.float64, device=device)
-        if self.first_step is not None:
-            options["first_step"] = self.first_step
-        if self.norm == "max":
-            options["norm"] = _largest
-        try:
-            found = _odeint()(
-                slope,
-                start,
-                times,
-                rtol=self.rtol,
-                atol=self.atol,
-                method="dopri5",
-                options=options,
-            )
-        except AssertionError as error:  # how torchdiffeq says that it gives up
-            raise NumericalError(
-                "interpolants.adaptive",
-                f"error control needs finite fields and at most {self.max_steps} steps.",
-                got=str(error),
-                fix="stop short of a singular end (start, end), or loosen rtol and atol",
-            ) from error
-        return whole([leaf[-1] for leaf in found])
-
-
-def _moving(space: Space, x: Mapping[str, Tensor]) -> list[str]:
-    smooth = space.smooth if isinstance(space, Product) else x
-    return [name for name in x if name in smooth]
-
-
-def _largest(leaves: Sequence[Tensor]) -> Tensor:
-    return torch.stack([leaf.abs().max() for leaf in leaves]).max()
-
-
-def _odeint() -> Callable[..., Any]:
-    try:
-        from torchdiffeq import odeint
-    except ImportError as error:
-        raise CapabilityError(
-            "interpolants.adaptive",
-            "it solves with torchdiffeq.",
-            got="torchdiffeq is not installed",
-            fix="pip install 'genpath-interpolants[adaptive]'",
-        ) from error
-    solver: Callable[..., Any] = odeint
-    return solver
 
 
 # -- what a config builds --------------------------------------------------------------------------
@@ -602,15 +445,3 @@ def final_denoising(solver: Solver) -> Solver:
             fix="set its end, as in solver: {name: heun, steps: 50, end: 0.99}",
         )
     return Solver(FinalDenoising(solver.sampler), TimeGrid((*solver.grid.times, 1.0)))
-
-
-def adaptive(
-    rtol: float, atol: float, norm: Literal["rms", "max"], start: float, end: float
-) -> Solver:
-    """``sampler.interpolants.adaptive``: see `Adaptive`.
-
-    Example:
-        >>> adaptive(1e-5, 1e-6, "rms", 0.0, 1.0).grid.times
-        (0.0, 1.0)
-    """
-    return Solver(Adaptive(rtol, atol, norm), TimeGrid((start, end)))
