@@ -1,3 +1,4 @@
+# ruff: noqa: RUF009  # slot() and option() are dataclasses.field with metadata
 """Options of the components: what a config can set. No heavy library is imported here."""
 
 from __future__ import annotations
@@ -5,9 +6,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from genpath.config.options import option
+from genpath.config.options import Slot, option, slot
 
-__all__ = ["Based", "Elliptical", "Linear", "Mirror", "OrnsteinUhlenbeck", "Rescaled"]
+__all__ = [
+    "Adaptive",
+    "Based",
+    "CheckerboardOptions",
+    "DiffusiveSDE",
+    "Elliptical",
+    "EnergyNetworkOptions",
+    "FinalDenoising",
+    "FiveModesOptions",
+    "GaussianDataOptions",
+    "GaussianNetworkOptions",
+    "Linear",
+    "MatrixSDE",
+    "Mirror",
+    "MixtureDataOptions",
+    "MixtureNetworkOptions",
+    "OrnsteinUhlenbeck",
+    "PairNetworkOptions",
+    "Rescaled",
+    "SDELikelihood",
+    "TwoPointsOptions",
+    "Warped",
+]
 
 
 # -- paths -------------------------------------------------------------------------------------
@@ -85,6 +108,99 @@ class Elliptical:
 # -- laws, data, networks ----------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class MixtureDataOptions:
+    """Options of ``data.interpolants.gaussian_mixture``."""
+
+    preset: Literal["ring", "grid", "pair", "random"] = option(
+        "ring", help="how the means are arranged, where none are given"
+    )
+    components: int = option(8, help="of the preset", minimum=1)
+    radius: float = option(2.0, help="of the preset", above=0)
+    std: float = option(0.1, help="of every component; 0 for points", minimum=0)
+    dimension: int = option(2, help="of the preset", minimum=1)
+    count: int = option(10_000, help="rows in all, split 80/10/10", minimum=10)
+    seed: int = option(0, help="of the draws, and of the means of random", minimum=0)
+    weights: tuple[float, ...] = option((), help="one per component; equal if empty")
+    means: tuple[tuple[float, ...], ...] = option((), help="one list per component")
+    stds: tuple[float, ...] = option((), help="one per component; std for all if empty")
+
+
+@dataclass(frozen=True)
+class CheckerboardOptions:
+    """Options of ``data.interpolants.checkerboard``."""
+
+    side: int = option(4, help="squares per side", minimum=2)
+    width: float = option(4.0, help="of the board, centred at 0", above=0)
+    count: int = option(10_000, help="rows in all, split 80/10/10", minimum=10)
+    seed: int = option(0, help="of the draws", minimum=0)
+
+
+@dataclass(frozen=True)
+class TwoPointsOptions:
+    """Options of ``data.interpolants.two_points``."""
+
+    dimension: int = option(1, help="entries of one row", minimum=1)
+    std: float = option(0.0, help="0 for points, else blurred", minimum=0)
+    count: int = option(10_000, help="rows in all, split 80/10/10", minimum=10)
+    seed: int = option(0, help="of the draws", minimum=0)
+
+
+@dataclass(frozen=True)
+class FiveModesOptions:
+    """Options of ``data.interpolants.five_modes``."""
+
+    dimension: int = option(128, help="entries of one row", minimum=6)
+    count: int = option(20_000, help="rows in all, split 80/10/10", minimum=10)
+    seed: int = option(0, help="of the draws", minimum=0)
+
+
+@dataclass(frozen=True)
+class GaussianDataOptions:
+    """Options of ``data.interpolants.gaussian``."""
+
+    dimension: int = option(2, help="entries of one row", minimum=1)
+    mean: float = option(0.0, help="of every coordinate")
+    std: float = option(1.0, help="of every coordinate", above=0)
+    correlation: float = option(0.0, help="of every two coordinates", above=-1, below=1)
+    count: int = option(10_000, help="rows in all, split 80/10/10", minimum=10)
+    seed: int = option(0, help="of the draws", minimum=0)
+
+
+@dataclass(frozen=True)
+class MixtureNetworkOptions:
+    """Options of ``network.interpolants.gaussian_mixture``; empty for the law of the data set."""
+
+    weights: tuple[float, ...] = option((), help="one per component, with sum 1")
+    means: tuple[tuple[float, ...], ...] = option((), help="one list per component")
+    stds: tuple[float, ...] = option((), help="one per component")
+
+
+@dataclass(frozen=True)
+class GaussianNetworkOptions:
+    """Options of ``network.interpolants.gaussian``."""
+
+    ridge: float = option(
+        1e-6, help="added to the covariance, as a fraction of its mean variance", minimum=0
+    )
+
+
+@dataclass(frozen=True)
+class PairNetworkOptions:
+    """Options of ``network.interpolants.pair``."""
+
+    first: Slot = slot("network", "mlp", help="for the first quantity of the prediction")
+    second: Slot = slot("network", "mlp", help="for the second quantity")
+
+
+@dataclass(frozen=True)
+class EnergyNetworkOptions:
+    """Options of ``network.interpolants.energy``."""
+
+    of: Slot = slot("network", "mlp", help="the scalar network E(t, x)")
+
+
+
 # -- objectives --------------------------------------------------------------------------------
 
 
@@ -127,7 +243,109 @@ class ImplicitScore:
 # -- dynamics and samplers ---------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class DiffusiveSDE:
+    """Options of ``dynamics.interpolants.sde``.
+
+    Example:
+        >>> DiffusiveSDE(eps=0.5, shape="vanishing").table
+        ()
+    """
+
+    eps: float = option(1.0, help="ε, or its largest value; σ² = 2ε", minimum=0)
+    shape: Literal["constant", "vanishing", "rising", "falling"] = option(
+        "constant", help="how ε runs over time: ε, ε·4t(1−t), ε·t or ε·(1−t)"
+    )
+    table: tuple[float, ...] = option(
+        (), help="in place of a shape: ε over eps at equally spaced times from 0 to 1"
+    )
+
+
+@dataclass(frozen=True)
+class MatrixSDE:
+    """Options of ``dynamics.interpolants.matrix_sde``: one of the two.
+
+    Example:
+        >>> MatrixSDE(diagonal=(1.0, 2.0)).matrix
+        ()
+    """
+
+    diagonal: tuple[float, ...] = option((), help="A = diag(…); 2ε in every entry is sde's ε")
+    matrix: tuple[tuple[float, ...], ...] = option((), help="A, by rows")
+
+
+@dataclass(frozen=True)
+class Warped:
+    """Options of samplers with a fixed grid, which may be warped.
+
+    Example:
+        >>> Warped(steps=50).exponent
+        1.0
+    """
+
+    steps: int = option(100, help="steps", minimum=1)
+    start: float = option(0.0, help="first time", minimum=0, maximum=1)
+    end: float = option(1.0, help="last time", minimum=0, maximum=1)
+    exponent: float = option(1.0, help="t_j = start + (end − start)(j/steps)^exponent", above=0)
+
+
+@dataclass(frozen=True)
+class FinalDenoising:
+    """Options of ``sampler.interpolants.final_denoising``.
+
+    Example:
+        >>> FinalDenoising().solver
+        {'name': 'heun', 'steps': 100, 'end': 0.99}
+    """
+
+    solver: Slot = slot(
+        "sampler",
+        {"name": "heun", "steps": 100, "end": 0.99},
+        help="what runs up to its end < 1, from where x1 is predicted",
+    )
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Options of ``sampler.interpolants.adaptive``.
+
+    Example:
+        >>> Adaptive(rtol=1e-6).norm
+        'rms'
+    """
+
+    rtol: float = option(1e-5, help="relative tolerance per step", above=0)
+    atol: float = option(1e-5, help="absolute tolerance per step", above=0)
+    norm: Literal["rms", "max"] = option(
+        "rms", help="rms: over the batch, the largest leaf; max: every number of every row"
+    )
+    start: float = option(0.0, help="first time", minimum=0, maximum=1)
+    end: float = option(1.0, help="last time", minimum=0, maximum=1)
+
+
 # -- likelihoods -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SDELikelihood:
+    """Options of ``likelihood.interpolants.sde``.
+
+    Example:
+        >>> SDELikelihood(eps=0.5).paths
+        64
+    """
+
+    eps: float = option(1.0, help="ε of the model's SDE, or its largest value", minimum=0)
+    shape: Literal["constant", "vanishing", "rising", "falling"] = option(
+        "constant", help="how ε runs over time: ε, ε·4t(1−t), ε·t or ε·(1−t)"
+    )
+    method: Literal["heun", "euler"] = option("heun", help="order 2, or order 1 at half the calls")
+    steps: int = option(100, help="equal steps of each path", minimum=1)
+    paths: int = option(64, help="paths per datum; 2 or more give a standard error", minimum=1)
+    divergence: Literal["exact", "hutchinson"] = option(
+        "exact", help="exact costs one derivative per dimension, hutchinson one, and errs by O(h)"
+    )
+    chunk: int = option(8192, help="paths solved together", minimum=1)
 
 
 # -- couplings and bridges ---------------------------------------------------------------------

@@ -94,8 +94,44 @@ def _laws(registry: Collector) -> None:
     registry.topic(
         "mixtures",
         "genpath_interpolants.claims:mixtures",
-        summary="the exact marginals of the path between a normal law and a mixture",
+        summary="the exact marginals of an affine path between mixtures",
     )
+    registry.topic(
+        "oracles",
+        "genpath_interpolants.claims.exact_laws:claims",
+        summary="normal pairs, Schrödinger bridges, points, the sine flow, and what they measure",
+    )
+    for name, options, summary in (
+        ("gaussian_mixture", "MixtureData", "a mixture of isotropic normal laws, with its law"),
+        ("checkerboard", "Checkerboard", "the dark squares of a board, with their law"),
+        ("two_points", "TwoPoints", "±(1, …, 1), equally likely, with its law"),
+        ("five_modes", "FiveModes", "five far modes in 128 dimensions, with their law"),
+        ("gaussian", "GaussianData", "one normal law with equal correlations"),
+    ):
+        registry.add(
+            "data",
+            name,
+            f"genpath_interpolants.data:{name}",
+            options=f"genpath_interpolants.options:{options}Options",
+            summary=summary,
+            claims=f"genpath_interpolants.claims.data:{name}",
+        )
+    exact = ("path", "prediction", "data", "codec", "base")
+    for name, target, options, needs, summary in (
+        ("gaussian_mixture", "gaussian_mixture", "Mixture", exact, "exact, for mixture data"),
+        ("gaussian", "gaussian", "Gaussian", exact, "exact, for the normal twin of the data"),
+        ("pair", "PairNetwork", "Pair", ("prediction",), "two networks for a joint prediction"),
+        ("energy", "EnergyNetwork", "Energy", ("prediction",), "s = −∇E of a scalar network"),
+    ):
+        registry.add(
+            "network",
+            name,
+            f"genpath_interpolants.networks:{target}",
+            options=f"genpath_interpolants.options:{options}NetworkOptions",
+            needs=needs,
+            summary=summary,
+            claims=f"genpath_interpolants.claims.networks:{name}",
+        )
 
 
 def _objectives(registry: Collector) -> None:
