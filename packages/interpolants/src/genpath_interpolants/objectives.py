@@ -22,7 +22,7 @@ so that the variance of the singular term stays bounded (sections 6.1 and B.4 th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -35,8 +35,14 @@ from genpath.errors import CapabilityError, DomainError, ShapeError
 from genpath.models import Model
 from genpath.paths import Draw, ProbabilityPath, draw_with_target
 from genpath.predictions import converted, plan
-from genpath.states import Field, concatenate, flat_event, per_row
+from genpath.states import Field, concatenate, describe, flat_event, map_state, per_row
 
+from .diffusive import DiffusivePath
+from .gaussianised import GaussianisedPath
+from .general import InterpolantPath
+from .latents import Latent
+from .paths import LinearPath
+from .point_mass import PointMassPath
 from .times import TimeLaw, importance_times, time_law
 
 __all__ = ["ExcessRisk", "ImplicitScore", "Quadratic", "excess_risk", "mirrored"]
@@ -63,7 +69,6 @@ class Quadratic:
 
     Example:
         >>> from genpath import Euclidean, Gaussian
-        >>> from genpath_interpolants.paths import LinearPath
         >>> model = Model(lambda t, x: 0 * x + 2, LinearPath(Euclidean(1)), Gaussian((1,)))
         >>> pairs = Pairs(torch.zeros(2, 1), torch.tensor([[1.0], [2.0]]))
         >>> Quadratic()(model, pairs, torch.tensor([0.1, 0.9]), torch.Generator())
@@ -90,7 +95,7 @@ class Quadratic:
             return weight * _quadratic(model.field(draw.t, draw.state), target)
         other = mirrored(model.path, draw, model.predict)
         both = model.field(torch.cat([draw.t, other.t]), concatenate([draw.state, other.state]))
-        targets = torch.cat([target, model.path.target(model.predict, other)])
+        targets = concatenate([target, model.path.target(model.predict, other)])
         first, second = _quadratic(both, targets).chunk(2)
         return weight * 0.5 * (first + second)
 
@@ -102,23 +107,26 @@ def _check_times(where: str, time: str | TimeLaw, t_min: float, t_max: float) ->
         raise DomainError(where, "0 ≤ t_min < t_max ≤ 1.", got=got)
 
 
-def _quadratic(value: Tensor, target: Tensor) -> Tensor:
-    if value.shape != target.shape:
+def _quadratic(value: Any, target: Any) -> Tensor:
+    """½|g|² − Y·g of each row, over the entries of all leaves."""
+    values, targets = (x if isinstance(x, Mapping) else {"": x} for x in (value, target))
+    if {n: v.shape for n, v in values.items()} != {n: v.shape for n, v in targets.items()}:
         raise ShapeError(
             "interpolants.quadratic",
-            "the network's output has the shape of the target.",
-            got=f"output {tuple(value.shape)}, target {tuple(target.shape)}",
+            "the network's output has the form of the target.",
+            got=f"output {describe(value)}, target {describe(target)}",
         )
-    return flat_event((0.5 * value - target) * value).sum(1)
+    terms = [flat_event((0.5 * v - targets[n]) * v).sum(1) for n, v in values.items()]
+    return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
 
 
 def mirrored(path: ProbabilityPath, draw: Draw, predict: str = "velocity") -> Draw:
-    """The draw with its normal noise negated: equally likely, at the same time and data.
+    """The draw with its symmetric noise negated: equally likely, at the same time and data.
 
     With a latent z it is x − 2γz, made from (x0, x1, −z). With a normal base and no latent, x0 is
     the noise: it is x − 2αx0, made from (−x0, x1). With both, z alone is negated, save for
-    predict "score", whose target −(αx0 + γz)/V has both in it. A path with a rule of its own has
-    a method ``mirrored(draw, predict)``.
+    predict "score", whose target has both in it. A path of a kind of its own has a method
+    ``mirrored(draw, predict)``.
 
     Args:
         path: the path that made the draw.
@@ -126,11 +134,10 @@ def mirrored(path: ProbabilityPath, draw: Draw, predict: str = "velocity") -> Dr
         predict: the name of what is predicted.
 
     Raises:
-        CapabilityError: the path has neither a latent nor a normal base.
+        CapabilityError: the path has neither a latent nor a normal base, or is of another kind.
 
     Example:
         >>> from genpath import Euclidean
-        >>> from genpath_interpolants.paths import LinearPath
         >>> path, one = LinearPath(Euclidean(1), base="gaussian"), torch.ones(1, 1)
         >>> draw = path.draw(0.25, one, one, torch.Generator())
         >>> mirrored(path, draw).state, mirrored(path, draw).x0
@@ -139,8 +146,17 @@ def mirrored(path: ProbabilityPath, draw: Draw, predict: str = "velocity") -> Dr
     own: Callable[[Draw, str], Draw] | None = getattr(path, "mirrored", None)
     if own is not None:
         return own(draw, predict)
-    normal = getattr(path, "base", "any") == "gaussian"
-    if draw.latent is None and not normal:
+    if isinstance(path, PointMassPath):  # the fact "start" stays what it is
+        found = mirrored(path.diffusive, _moving(draw), predict)
+        return replace(draw, state=_with(draw.state, found.state), latent=found.latent)
+    if isinstance(path, DiffusivePath):
+        return mirrored(path.marginal, draw, predict)
+    if isinstance(path, GaussianisedPath):
+        inner = replace(draw, state=path.inverse(draw.t, draw.state))
+        found = mirrored(path.mixed, inner, predict)
+        return replace(found, state=path.forward(draw.t, found.state))
+    noise = _noise(path, draw)
+    if not noise:
         raise CapabilityError(
             "antithetic",
             "the noise that is negated is a latent of the path, or a normal base.",
@@ -148,13 +164,37 @@ def mirrored(path: ProbabilityPath, draw: Draw, predict: str = "velocity") -> Dr
             fix="choose a gamma other than none, base: gaussian where it holds, or antithetic: "
             "false",
         )
-    state, x0, z = draw.state, draw.x0, draw.latent
-    schedule: Any = getattr(path, "schedule", path)
-    if z is not None:
-        state, z = state - 2 * per_row(schedule.gamma(draw.t), z) * z, -z
-    if normal and (draw.latent is None or predict == "score"):
-        state, x0 = state - 2 * per_row(schedule.alpha(draw.t), x0) * x0, -x0
+    if "z" in noise and predict != "score":
+        noise.pop("x0", None)
+    state = draw.state - 2 * torch.stack(list(noise.values())).sum(0)
+    x0 = -draw.x0 if "x0" in noise else draw.x0
+    z = -draw.latent if "z" in noise else draw.latent
     return replace(draw, state=state, x0=x0, latent=z)
+
+
+def _noise(path: ProbabilityPath, draw: Draw) -> dict[str, Tensor]:
+    """The parts of x_t whose sign may be changed: those of z and of a normal x0."""
+    t, x0, z = draw.t, draw.x0, draw.latent
+    found: dict[str, Tensor] = {}
+    if isinstance(path, LinearPath):
+        if z is not None:
+            found["z"] = per_row(path.schedule.gamma(t), z) * z
+        if path.base == "gaussian":
+            found["x0"] = per_row(path.schedule.alpha(t), x0) * x0
+    if isinstance(path, InterpolantPath):
+        if isinstance(path.noise, Latent):
+            found["z"] = path.noise.scaled(t, z)
+        if path.alpha is not None:
+            found["x0"] = per_row(path.alpha(t), x0) * x0
+    return found
+
+
+def _moving(draw: Draw) -> Draw:
+    return replace(draw, state=draw.state["x"]) if isinstance(draw.state, Mapping) else draw
+
+
+def _with(state: Any, moved: Tensor) -> Any:
+    return {**state, "x": moved} if isinstance(state, Mapping) else moved
 
 
 @dataclass(frozen=True)
@@ -177,7 +217,6 @@ class ImplicitScore:
 
     Example:
         >>> from genpath import Euclidean, Gaussian
-        >>> from genpath_interpolants.paths import LinearPath
         >>> path = LinearPath(Euclidean(1), base="gaussian")
         >>> model = Model(lambda t, x: -x, path, Gaussian((1,)), "score")
         >>> pairs = Pairs(torch.full((1, 1), 2.0), torch.zeros(1, 1))
@@ -207,11 +246,18 @@ class ImplicitScore:
     def __call__(self, model: Model, pairs: Pairs, t: Tensor, rng: torch.Generator) -> Tensor:
         times, weight = importance_times(self.time, t, self.t_min, self.t_max)
         draw = model.path.draw(times, pairs.x0, pairs.x1, rng)
+        if not isinstance(draw.state, Tensor):
+            raise CapabilityError(
+                "interpolants.implicit_score",
+                "states are tensors.",
+                got=describe(draw.state),
+                fix="choose objective: interpolants.quadratic",
+            )
         score = converted(model.path.rules, model.predict, model.field, "score")
         if self.divergence == "exact":
             value, trace = exact_divergence(model.path.space, score, draw.t, draw.state)
             return weight * (0.5 * flat_event(value.square()).sum(1) + trace)
-        x: Tensor = draw.state
+        x = draw.state
         signs = torch.randint(0, 2, x.shape, generator=rng, device=x.device)
         probe = (2 * signs - 1).to(x.dtype)
         value, slope = pushforward(lambda y: score(draw.t, y), x, probe)
@@ -288,10 +334,10 @@ def excess_risk(
 
     Example:
         >>> from genpath import Euclidean, Gaussian
-        >>> from genpath_interpolants.paths import LinearPath
         >>> model = Model(lambda t, x: x + 1, LinearPath(Euclidean(1)), Gaussian((1,)))
         >>> pairs = Pairs(torch.zeros(4, 1), torch.ones(4, 1))
-        >>> excess_risk(model, lambda t, x: x, pairs, torch.rand(4), torch.Generator()).value
+        >>> found = excess_risk(model, lambda t, x: x, pairs, torch.rand(4), torch.Generator())
+        >>> round(found.value, 4)
         0.5
     """
     if t.shape[0] < 2 or bins < 1:
@@ -303,8 +349,9 @@ def excess_risk(
     plan(model.path.rules, [model.predict], name)
     draw = model.path.draw(t, pairs.x0, pairs.x1, rng)
     field = converted(model.path.rules, model.predict, model.field, name)
-    gap = field(draw.t, draw.state) - oracle(draw.t, draw.state)
-    values = 0.5 * flat_event(gap).double().square().sum(1)
+    gap = map_state(torch.sub, field(draw.t, draw.state), oracle(draw.t, draw.state))
+    leaves = gap.values() if isinstance(gap, Mapping) else (gap,)
+    values = torch.stack([0.5 * flat_event(x).double().square().sum(1) for x in leaves]).sum(0)
     index = (draw.t * bins).long().clamp(0, bins - 1)
     counts = torch.bincount(index, minlength=bins)
     zero = values.new_zeros(bins)
