@@ -25,6 +25,7 @@ With exact fields the marginals do not depend on ε; with learned fields they do
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -515,8 +516,7 @@ def _noise(factor: Tensor, x: Tensor, uniform: bool) -> NoiseMap:
 
 def _matrix_divergence(matrix: MatrixField, t: Tensor, x: Tensor) -> Tensor:
     """(div A)_i = Σ_j ∂_j A_ij: one forward derivative per coordinate, all at once."""
-    size = x[0].numel() if len(x) else x.reshape(0, *x.shape[1:]).flatten(1).shape[1]
-    unit = torch.eye(size, dtype=x.dtype, device=x.device)
+    unit = torch.eye(math.prod(x.shape[1:]), dtype=x.dtype, device=x.device)
 
     def column(direction: Tensor) -> Tensor:
         along = direction.reshape(x.shape[1:]).expand_as(x)
