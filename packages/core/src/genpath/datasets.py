@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .errors import DomainError
+from .laws import Law
 from .spaces import Space
 from .states import batch_size, leaves
 
@@ -33,6 +34,7 @@ class Dataset:
         alphabet: for letters: the text of each letter, in order.
         bits_per: the number of dimensions or letters that "bits per …" divides by, and its name;
             None where only nats make sense.
+        law: the law that the rows were drawn from, where it is known exactly, in the data's units.
 
     Example:
         >>> from genpath.spaces import Euclidean
@@ -52,6 +54,7 @@ class Dataset:
     provenance: str
     alphabet: tuple[str, ...] | None = None
     bits_per: tuple[str, int] | None = None
+    law: Law | None = None
 
     def __post_init__(self) -> None:
         for split in ("train", "validation", "test"):
