@@ -46,6 +46,10 @@ class Bound:
     def build(self, **context: Any) -> Any:
         """Build the nested slots, then the component: ``target(**options, **needs)``.
 
+        A target with ``slot_context(slot, context) -> context`` says what the component in a slot
+        is built from, where that is not the same: a network of two halves gives each its half of
+        the prediction.
+
         Args:
             context: built things by name; each component takes what it needs and leaves the rest.
 
@@ -56,9 +60,13 @@ class Bound:
             BuildError: a needed thing is not in ``context``.
             ComponentLoadError: the code does not import.
         """
-        values = {name: _built(value, context) for name, value in _values(self.options).items()}
-        needed = {name: self._need(name, context, values) for name in self.component.needs}
         target = self.component.load()
+        inner = getattr(target, "slot_context", lambda slot, given: given)
+        values = {
+            name: _built(value, inner(name, context) if _holds_bound(value) else context)
+            for name, value in _values(self.options).items()
+        }
+        needed = {name: self._need(name, context, values) for name in self.component.needs}
         try:
             return target(**values, **needed)
         except Exception as error:
@@ -91,6 +99,12 @@ def _values(options: Any) -> dict[str, Any]:
     if options is None:
         return {}
     return {field.name: getattr(options, field.name) for field in fields(options) if field.init}
+
+
+def _holds_bound(value: Any) -> bool:
+    items = value.values() if isinstance(value, dict) else value
+    inside = isinstance(value, (list, tuple, dict)) and any(isinstance(i, Bound) for i in items)
+    return isinstance(value, Bound) or inside
 
 
 def _built(value: Any, context: Mapping[str, Any]) -> Any:
