@@ -312,6 +312,9 @@ def train(run: Run) -> None:
         run.lines.replace(lines)
         for line in lines:
             trainer.last_logged.update(line)
+        if not trainer.parameters:
+            _keep(run, trainer)
+            return
         if resumed and trainer.step < run.config.train.steps:
             run.console.print(f"train: going on after step {trainer.step}", highlight=False)
         trainer.network.train()
@@ -344,6 +347,21 @@ def train(run: Run) -> None:
                 f"train: {trainer.step} steps, {speed:.3g} steps/s in the last {seconds:.1f} s",
                 highlight=False,
             )
+
+
+def _keep(run: Run, trainer: Trainer) -> None:
+    """Training of a network without parameters: its checkpoint, and its loss on held-out rows."""
+    words = "train: the network has no parameters to train, so that no step is made"
+    run.console.print(words, highlight=False)
+    metrics: dict[str, float] = {"model/parameters": 0}
+    measured = {"model/parameters": "weights of the network that are trained"}
+    if trainer.options.validate_every and run.config.objective is not None:
+        metrics["validation/loss"] = trainer.validate()
+        batches = trainer.options.validation_batches
+        measured["validation/loss"] = f"held-out rows, {batches} batches with fixed noise"
+    trainer.finish()
+    _use_kept_weights(trainer)
+    run.add_metrics("train", metrics, measured)
 
 
 def _use_kept_weights(trainer: Trainer) -> None:
