@@ -207,9 +207,9 @@ def characteristic_residual(
         0.0
     """
     draw, speed = draw_with_target(path, "velocity", t, pairs.x0, pairs.x1, rng)
-    value, waves = velocity(draw.t, draw.state), Waves(frequencies)
-    samples = waves.along(draw.state, speed - value)
-    return _residuals(samples, samples.abs())
+    waves, value = Waves(frequencies), velocity(draw.t, draw.state)
+    moved, carried = (waves.along(draw.state, v) for v in (speed, value))
+    return _residuals(moved - carried, moved.abs() + carried.abs())
 
 
 @torch.no_grad()
