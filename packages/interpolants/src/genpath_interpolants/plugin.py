@@ -87,6 +87,91 @@ def _paths(registry: Collector) -> None:
         "genpath_interpolants.claims:kernels",
         summary="the operator that makes a draw and its velocity target in one pass",
     )
+    _general_paths(registry)
+
+
+GENERAL: tuple[tuple[str, str, str, str, str], ...] = (
+    (
+        "glued_mirror",
+        "families:glued_mirror",
+        "GluedMirror",
+        "general:glued",
+        "κ(t) x1 + γ z, κ = 0 on [t1, t2]: two one-sided paths glued at pure noise",
+    ),
+    (
+        "latent",
+        "families:latent",
+        "Latent",
+        "latents:latent",
+        "(1−t) x0 + t x1 + γ z with z logistic, Student or normal",
+    ),
+    (
+        "anisotropic",
+        "families:anisotropic",
+        "Anisotropic",
+        "latents:anisotropic",
+        "(1−t) x0 + t x1 + γ S z with a matrix S",
+    ),
+    (
+        "diffusive",
+        "diffusive:diffusive",
+        "Diffusive",
+        "diffusive:diffusive",
+        "(1−t) x0 + t x1 + √(2a(t)) B, B a Brownian bridge",
+    ),
+    (
+        "point_mass",
+        "point_mass:point_mass",
+        "PointMass",
+        "diffusive:from_point",
+        "the diffusive path from one point, with a flat start",
+    ),
+)
+"""Paths that need not be spatially linear: name, target, options, claims, summary."""
+
+
+def _general_paths(registry: Collector) -> None:
+    """General interpolants, diffusive paths, and the process and law of the latter."""
+    for name, target, options, claims, summary in GENERAL:
+        registry.add(
+            "path",
+            name,
+            f"genpath_interpolants.{target}",
+            options=f"genpath_interpolants.options:{options}",
+            needs=SPACE,
+            summary=summary,
+            claims=f"genpath_interpolants.claims.{claims}",
+        )
+    registry.add(
+        "law",
+        "point",
+        "genpath_interpolants.point_mass:point",
+        needs=("path",),
+        summary="the point that the path starts from",
+        claims="genpath_interpolants.claims.diffusive:start",
+    )
+    registry.add(
+        "dynamics",
+        "diffusive",
+        "genpath_interpolants.diffusive:Diffusive",
+        summary="dX = u dt + √(2a) dW, the process of a diffusive path; also from one point",
+        claims="genpath_interpolants.claims.diffusive:process",
+    )
+    registry.topic(
+        "general",
+        "genpath_interpolants.claims.general:general",
+        summary="interpolants of any I: ends, densities, fields, assumptions",
+    )
+    registry.topic(
+        "families",
+        "genpath_interpolants.claims.general:families",
+        summary="one-sided paths, mirrors, smoothing: what they are made of",
+    )
+    registry.topic(
+        "gaussianised",
+        "genpath_interpolants.claims.general:gaussianised",
+        summary="paths through a map that makes both ends normal",
+    )
 
 
 def _laws(registry: Collector) -> None:
@@ -194,7 +279,7 @@ def _dynamics(registry: Collector) -> None:
         )
     registry.topic(
         "processes",
-        "genpath_interpolants.claims.dynamics:processes",
+        "genpath_interpolants.claims.processes:processes",
         summary="runs from the data, ensembles from a point, what ε changes and what it does not",
     )
     registry.topic(
@@ -242,6 +327,11 @@ def _couplings(registry: Collector) -> None:
             summary=summary,
             claims=f"genpath_interpolants.claims.transport:{name}",
         )
+    registry.topic(
+        "bridges",
+        "genpath_interpolants.claims.bridges:bridges",
+        summary="Schrödinger bridges: static, iterated, max-min, and their limit without noise",
+    )
 
 
 def _evaluations(registry: Collector) -> None:

@@ -51,7 +51,7 @@ from ..mixtures import MixtureMarginal
 from ..paths import LinearPath
 from ..samplers import Denoising, FinalDenoising, StochasticHeun, clipped, cosine, power
 from ..schedules import encoding_decoding_schedule, trigonometric_schedule
-from .dynamics import DOUBLE, LINE, Scene, linear, normal_fields, one, plane, step_moments, two
+from .runs import DOUBLE, LINE, Scene, linear, normal_fields, one, plane, step_moments, two
 
 __all__ = ["adaptive", "denoising", "final_denoising", "grids", "stochastic_heun"]
 
