@@ -328,9 +328,8 @@ def anisotropic(
     Example:
         >>> from genpath import Euclidean
         >>> path = anisotropic(Euclidean(2), [[1.0, 0.5], [0.0, 2.0]])
-        >>> path.noise.matrix
-        tensor([[1.0000, 0.5000],
-                [0.0000, 2.0000]])
+        >>> path.noise.scaled(torch.tensor([0.5]), torch.ones(1, 2))
+        tensor([[0.7500, 1.0000]])
     """
     widths = {len(row) for row in matrix}
     if len(widths) != 1 or widths != {len(matrix)}:
@@ -340,7 +339,7 @@ def anisotropic(
             "matrix has as many rows as entries in each.",
             got=f"{len(matrix)} rows of {got} entries",
         )
-    rows = torch.tensor([list(row) for row in matrix])
+    rows = torch.tensor([list(row) for row in matrix], dtype=torch.float64)
     return _line(state_space, Latent(named_gamma(gamma, gamma_scale), rows))
 
 

@@ -10,8 +10,10 @@ from genpath.config.options import Slot, option, slot
 
 __all__ = [
     "Adaptive",
+    "Anisotropic",
     "Based",
     "CheckerboardOptions",
+    "Diffusive",
     "DiffusiveSDE",
     "Elliptical",
     "EnergyNetworkOptions",
@@ -19,6 +21,8 @@ __all__ = [
     "FiveModesOptions",
     "GaussianDataOptions",
     "GaussianNetworkOptions",
+    "GluedMirror",
+    "Latent",
     "Linear",
     "MatrixSDE",
     "Mirror",
@@ -26,6 +30,7 @@ __all__ = [
     "MixtureNetworkOptions",
     "OrnsteinUhlenbeck",
     "PairNetworkOptions",
+    "PointMass",
     "Rescaled",
     "SDELikelihood",
     "TwoPointsOptions",
@@ -102,6 +107,63 @@ class Elliptical:
     fit: Literal["diagonal", "full"] = option("diagonal", help="what is fitted to the data")
     floor: float = option(
         1e-3, help="least standard deviation, as a fraction of the largest", above=0, maximum=1
+    )
+
+
+@dataclass(frozen=True)
+class GluedMirror:
+    """Options of ``interpolants.glued_mirror``."""
+
+    start: float = option(0.4, help="t1: when only noise is left", above=0, below=1)
+    end: float = option(0.6, help="t2: when the data come back", above=0, below=1)
+    gamma: Literal["sqrt", "quadratic", "sine"] = option(
+        "sqrt", help="γ²(t): a·t(1−t), a·t²(1−t)² or a·sin²(πt)"
+    )
+    gamma_scale: float = option(1.0, help="a, the scale of γ²", above=0)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Options of ``interpolants.latent``."""
+
+    latent: Literal["logistic", "student", "gaussian"] = option(
+        "logistic", help="the law of z in each coordinate"
+    )
+    gamma: Literal["sqrt", "quadratic", "sine"] = option(
+        "sqrt", help="γ²(t): a·t(1−t), a·t²(1−t)² or a·sin²(πt)"
+    )
+    gamma_scale: float = option(1.0, help="a, the scale of γ²", above=0)
+    degrees: float = option(5.0, help="ν of student: tails |z|^(−ν−1)", above=2)
+
+
+@dataclass(frozen=True)
+class Anisotropic:
+    """Options of ``interpolants.anisotropic``."""
+
+    matrix: tuple[tuple[float, ...], ...] = option(help="the rows of S in x_t = … + γ S z")
+    gamma: Literal["sqrt", "quadratic", "sine"] = option(
+        "sqrt", help="γ²(t): a·t(1−t), a·t²(1−t)² or a·sin²(πt)"
+    )
+    gamma_scale: float = option(1.0, help="a, the scale of γ²", above=0)
+
+
+@dataclass(frozen=True)
+class Diffusive:
+    """Options of ``path.interpolants.diffusive``."""
+
+    a: float = option(1.0, help="a(0) of √(2a(t)) B_t", above=0)
+    slope: float = option(0.0, help="a(t) = a + slope·t, ≥ 0 on [0, 1]")
+    alpha_beta: Literal["linear", "trigonometric"] = option("linear", help="which α and β")
+
+
+@dataclass(frozen=True)
+class PointMass:
+    """Options of ``interpolants.point_mass``."""
+
+    a: float = option(0.5, help="of √(2a) B_t", above=0)
+    delta: float = option(0.2, help="how long I stays at the point", above=0, below=1)
+    value: tuple[float, ...] = option(
+        (), help="the point: one number per coordinate, one for all, or empty for the origin"
     )
 
 
@@ -198,7 +260,6 @@ class EnergyNetworkOptions:
     """Options of ``network.interpolants.energy``."""
 
     of: Slot = slot("network", "mlp", help="the scalar network E(t, x)")
-
 
 
 # -- objectives --------------------------------------------------------------------------------

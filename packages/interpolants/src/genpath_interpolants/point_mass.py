@@ -116,12 +116,14 @@ class PointMassPath:
         """u, v, denoiser, noise and score; no velocity, since no flow leaves a point."""
         assert isinstance(self.state_space, Euclidean)
         shape: Any = self.state_space.event_shape
-        found = {
-            name: Prediction(name, self._form(shape), *meaning) for name, meaning in SINGLE.items()
+        alone = self.point is not None
+        found = {  # a dict is compared in the metric of its product, as tangents of R^d are
+            name: Prediction(name, self._form(shape), tangent or not alone, meaning)
+            for name, (tangent, meaning) in SINGLE.items()
         }
-        if self.point is not None:  # a joint one is a plain tensor
-            meaning = "E[∂_t I | x_t] and E[z | x_t]"
-            found[JOINT] = Prediction(JOINT, (2, *shape), False, meaning)
+        if alone:  # a joint one is a plain tensor
+            both = "E[∂_t I | x_t] and E[z | x_t]"
+            found[JOINT] = Prediction(JOINT, (2, *shape), False, both)
         return found
 
     def _form(self, value: Any) -> Any:
