@@ -9,6 +9,14 @@ from genpath.lazy import attach
 from genpath_interpolants._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from genpath_interpolants.adaptive import Adaptive as Adaptive
+    from genpath_interpolants.dynamics import (
+        BackwardSDE as BackwardSDE,
+        DiffusiveSDE as DiffusiveSDE,
+        MatrixSDE as MatrixSDE,
+        Tabulated as Tabulated,
+        Vanishing as Vanishing,
+    )
     from genpath_interpolants.mixtures import (
         GaussianMixture as GaussianMixture,
         MixtureMarginal as MixtureMarginal,
@@ -25,10 +33,23 @@ if TYPE_CHECKING:
         trigonometric as trigonometric,
         variance_preserving as variance_preserving,
     )
+    from genpath_interpolants.samplers import (
+        Denoising as Denoising,
+        FinalDenoising as FinalDenoising,
+        StochasticHeun as StochasticHeun,
+    )
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "adaptive": ("Adaptive",),
+        "dynamics": (
+            "BackwardSDE",
+            "DiffusiveSDE",
+            "MatrixSDE",
+            "Tabulated",
+            "Vanishing",
+        ),
         "mixtures": ("GaussianMixture", "MixtureMarginal"),
         "paths": ("LinearPath",),
         "presets": (
@@ -42,5 +63,6 @@ __getattr__, __dir__, __all__ = attach(
             "trigonometric",
             "variance_preserving",
         ),
+        "samplers": ("Denoising", "FinalDenoising", "StochasticHeun"),
     },
 )
