@@ -19,9 +19,9 @@ t = 0 or 1. Three remedies, apart or together:
     the grid stops short  `genpath_interpolants.samplers.clipped`, ``start:`` and ``end:``
     a last denoising step `genpath_interpolants.samplers.FinalDenoising`
 
-A score that is converted from another prediction is wrong at a time that the conversion is infinite
-at (it keeps its value at the distance ``EDGE``): at t = 1 from a velocity or a denoiser where γγ̇ and
-α vanish. A method that evaluates both ends of a step, as `StochasticHeun`, then falls to order 1;
+A score converted from another prediction is wrong at a time where the conversion is infinite (it
+keeps its value at the distance ``EDGE``): at t = 1, from a velocity or a denoiser, where γγ̇ and α
+vanish. A method that evaluates both ends of a step, as `StochasticHeun`, then falls to order 1:
 predict "velocity+score" together, let ε fall to 0, or stop short.
 
 With exact fields the marginals do not depend on ε; with learned fields they do.
