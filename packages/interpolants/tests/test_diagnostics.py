@@ -30,6 +30,7 @@ from genpath_interpolants.geometry import (
     kinetic_action,
     least_monotone,
     nearest_neighbours,
+    row_divergence,
 )
 from genpath_interpolants.presets import linear
 
@@ -159,6 +160,13 @@ def test_geometry_keeps_shapes(rng):
         assert add_gauge(still, stream, density)(torch.zeros(5), y).shape == (5, 2)
     symmetric = add_gauge(still, lambda t, x: x[:, :, None] * x[:, None, :], density)
     assert symmetric(torch.zeros(5), y).abs().max() == 0, "the symmetric part is not used"
+
+
+def test_the_divergence_of_a_matrix_is_by_rows():
+    def rows(t, x):
+        return torch.stack([x, torch.zeros_like(x)], 1)  # M = [[x₁, x₂], [0, 0]]
+
+    assert row_divergence(rows, torch.zeros(1), torch.ones(1, 2)).tolist() == [[2.0, 0.0]]
 
 
 def test_where_the_gauge_vanishes_an_underflowing_density_does_no_harm():

@@ -172,7 +172,7 @@ def weak() -> Claim[Cases]:
         ),
         formula=r"\mathbb E\,\varphi(x_b) - \mathbb E\,\varphi(x_a) = \int_a^b "
         r"\mathbb E[\nabla\varphi\cdot b_F + \varepsilon\Delta\varphi]\,dt",
-        entries=("L1.1", "L1.10"),
+        entries=("L1.1",),
         owes="density",
     )
 
