@@ -24,7 +24,7 @@ from .couplings import Pairs
 from .errors import CapabilityError
 from .models import Model
 from .paths import draw_with_target
-from .spaces import is_smooth
+from .spaces import Euclidean, is_smooth
 from .states import flat_event, map_state
 
 __all__ = ["Objective", "Regression", "cross_entropy", "poisson", "squared", "stratified_times"]
@@ -55,8 +55,11 @@ def squared(model: Model, state: Any, target: Any, prediction: Any) -> Tensor:
         >>> squared(model, torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
         tensor([12.5000])
     """
-    difference = map_state(torch.sub, target, prediction)
     space = model.path.space
+    if isinstance(space, Euclidean) and isinstance(target, Tensor):  # two passes
+        square = functional.mse_loss(prediction, target, reduction="none")
+        return 0.5 * flat_event(square).sum(1)
+    difference = map_state(torch.sub, target, prediction)
     if model.prediction.tangent and is_smooth(space):
         return 0.5 * space.inner(state, difference, difference)
     return 0.5 * flat_event(difference.square()).sum(1)

@@ -214,6 +214,8 @@ class LinearPath:
         """
         times = self._paired(t, x0, x1, "LinearPath.draw")
         z = self._noise(x1, rng)
+        if self._blends(x0):
+            return Draw(times, self._blend(times, x0, x1, z), x0, x1, z)
         return Draw(times, affine_sum(x0, x1, z, *self._weights(times)), x0, x1, z)
 
     def draw_with_target(
@@ -240,8 +242,15 @@ class LinearPath:
             return draw, self.target(name, draw)
         times = self._paired(t, x0, x1, "LinearPath.draw_with_target")
         z = self._noise(x1, rng)
-        weights, rates = self._weights(times), self._rates(times)
-        state, target = affine_draw(x0, x1, z, *weights, *rates)
+        if self._blends(x0):
+            state, target = self._blend(times, x0, x1, z), torch.sub(x1, x0)
+            if not self._straight:
+                target = target.mul_(_row(self.schedule.beta.rate(times), x0))
+            if z is not None:
+                target = target.addcmul_(_row(self._gamma_rate(times), z), z)
+        else:
+            weights, rates = self._weights(times), self._rates(times)
+            state, target = affine_draw(x0, x1, z, *weights, *rates)
         return Draw(times, state, x0, x1, z), target
 
     def target(self, name: str, draw: Draw) -> Tensor:
@@ -348,6 +357,28 @@ class LinearPath:
 
     # -- scalars -----------------------------------------------------------------------------
 
+    def _blends(self, x: Tensor) -> bool:
+        """Whether I_t is drawn as x0 + β (x1 − x0), one pass in the place of two: where α = 1 − β,
+        on a CPU, and not in half precision, whose sums are accumulated in float32 elsewhere."""
+        return self._affine and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
+    def _blend(self, t: Tensor, x0: Tensor, x1: Tensor, z: Tensor | None) -> Tensor:
+        """x0 + β (x1 − x0) + γ z; x0 and x1 exactly where β is 0 and 1."""
+        state: Tensor = torch.lerp(x0, x1, _row(self.schedule.beta(t), x0))
+        return state if z is None else state.addcmul_(_row(self.schedule.gamma(t), z), z)
+
+    @cached_property
+    def _affine(self) -> bool:
+        """Whether α = 1 − β."""
+        t = torch.linspace(0, 1, 101, dtype=torch.float64)
+        return bool((self.schedule.alpha(t) + self.schedule.beta(t) == 1).all())
+
+    @cached_property
+    def _straight(self) -> bool:
+        """Whether β̇ = 1."""
+        t = torch.linspace(0, 1, 101, dtype=torch.float64)
+        return bool((self.schedule.beta.rate(t) == 1).all())
+
     def _noise(self, like: Tensor, rng: torch.Generator) -> Tensor | None:
         if not self.latent:
             return None
@@ -365,8 +396,12 @@ class LinearPath:
         alpha_rate = schedule.alpha.rate(inner if self._steep else t)
         if not self.latent:
             return alpha_rate, schedule.beta.rate(t), None
-        gamma_rate = schedule.gamma_gamma_rate(inner) / schedule.gamma(inner)
-        return alpha_rate, schedule.beta.rate(t), gamma_rate
+        return alpha_rate, schedule.beta.rate(t), self._gamma_rate(t)
+
+    def _gamma_rate(self, t: Tensor) -> Tensor:
+        """γ̇ at the time clipped to [EDGE, 1 − EDGE]."""
+        inner = t.clamp(EDGE, 1 - EDGE)
+        return self.schedule.gamma_gamma_rate(inner) / self.schedule.gamma(inner)
 
     @cached_property
     def _steep(self) -> bool:
@@ -425,9 +460,17 @@ def _times(factor: Tensor, x: Tensor) -> Tensor:
     return per_row(factor, x) * x
 
 
+def _row(factor: Tensor, x: Tensor) -> Tensor:
+    """A factor per row, in the dtype of x, that multiplies it."""
+    found = per_row(factor.to(x.dtype), x)
+    assert isinstance(found, Tensor)
+    return found
+
+
 def _checked(t: Tensor, where: str) -> Tensor:
-    outside = ~((t >= 0) & (t <= 1))
-    if bool(outside.any()):
+    low, high = torch.aminmax(t) if t.numel() else (t.new_zeros(()), t.new_zeros(()))
+    if not (float(low) >= 0 and float(high) <= 1):
+        outside = ~((t >= 0) & (t <= 1))
         got = ", ".join(f"{float(v):g}" for v in t[outside][:3])
         raise DomainError(where, "times lie in [0, 1].", got=got)
     return t

@@ -64,8 +64,8 @@ class TimedRule(Rule):
     Example:
         >>> from genpath_interpolants.schedules import linear_schedule
         >>> rules = relations(linear_schedule(), one_noise=False)
-        >>> [(rule.needs, rule.gives) for rule in rules if 0.0 in rule.singular]  # u = (x − B)/t
-        [(('base_denoiser',), 'interpolant_velocity')]
+        >>> [(r.needs[0], r.gives) for r in rules if 0.0 in r.singular]  # D = (x − α B)/β, v
+        [('base_denoiser', 'denoiser'), ('base_denoiser', 'interpolant_velocity')]
     """
 
     singular: tuple[float, ...] = ()

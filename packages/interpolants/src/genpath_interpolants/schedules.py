@@ -156,9 +156,8 @@ def rescaled_trigonometric_schedule(gamma_scale: float = 1.0) -> AffineSchedule:
         DomainError: a is not in (0, 4]: γ² would exceed 1 at t = ½.
 
     Example:
-        >>> schedule, t = rescaled_trigonometric_schedule(2.0), torch.tensor([0.5])
-        >>> schedule.alpha(t) ** 2 + schedule.beta(t) ** 2 + schedule.gamma_squared(t)
-        tensor([1.])
+        >>> is_covariance_preserving(rescaled_trigonometric_schedule(2.0))
+        True
     """
     if not 0 < gamma_scale <= 4:
         raise DomainError(
