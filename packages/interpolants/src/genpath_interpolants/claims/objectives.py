@@ -372,8 +372,8 @@ def trained() -> Claim[Cases]:
     return Claim(
         "trained",
         "A small model fitted to the quadratic objective of one batch is near to the exact "
-        "velocity, interpolant's velocity, noise and score: its excess risk is below a tenth of that "
-        "of 0.",
+        "velocity, interpolant's velocity, noise and score: its excess risk is below a tenth of "
+        "that of 0.",
         cases("sqrt", law=line_mixture, base="any"),
         check,
         (
