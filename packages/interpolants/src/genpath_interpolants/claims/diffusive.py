@@ -296,7 +296,7 @@ def drift() -> Claim[tuple[Atoms, ...]]:
     def check(found: tuple[Atoms, ...], trial: Trial) -> Iterator[Evidence]:
         levels: tuple[Any, ...] = (lambda t: 0.5 + 0 * t, _level)
         for case, level in zip(found, levels, strict=True):
-            count = trial.count(40)
+            count = trial.count(24, 12)
             yield equation(case, trial.rng(), count, "diffusive_drift", level)
             yield equation(case, trial.rng(), count)
             yield score(case, trial.rng(), count)
@@ -348,7 +348,7 @@ def drift() -> Claim[tuple[Atoms, ...]]:
         (
             dial("target of u × (1 + δ)", scaled("diffusive_drift")),
             Control("a'/(2a) dropped", without_rate),
-            dial("target of s × (1 + δ)", scaled("score")),
+            Control("target of s × 2", lambda found: scaled("score")(found, 1.0)),
         ),
         formula=r"\partial_t\rho + \nabla\cdot(u\rho) = a\,\Delta\rho,\quad u = b + a s",
         entries=("L4.3", "H4.1"),
@@ -534,7 +534,7 @@ def sampling() -> Claim[Any]:
 
     def check(found: Any, trial: Trial) -> Iterator[Evidence]:
         path, free, dynamics, mean_of = found
-        count, steps = trial.count(6000, 3000), trial.count(100, 60)
+        count, steps = trial.count(5000, 2500), trial.count(80, 50)
         gen = dynamics.generator(
             path, "denoiser", lambda t, x: mean_of(t, x, torch.full_like(x, 0.7))
         )
@@ -599,7 +599,7 @@ def sampling() -> Claim[Any]:
         check,
         (
             Control("noise × 1.25", noisy),
-            dial("E[x1 | x] × (1 + δ)", stretched, 0.25),
+            Control("E[x1 | x] × 1.25", lambda found: stretched(found, 0.25)),
             Control("another δ in the path", short),
         ),
         formula=r"X_0 = x_*,\quad dX = u\,dt + \sqrt{2a}\,dW \Rightarrow X_1 \sim \rho_1",

@@ -606,8 +606,8 @@ def one_sided_fields() -> Claim[tuple[Atoms, ...]]:
         check,
         (
             dial("α̇x0 + ∂_t J × (1 + δ)", scaled("velocity")),
-            dial("x0 × (1 + δ)", scaled("base_denoiser")),
-            dial("score × (1 + δ)", scaled("score")),
+            Control("x0 × 2", lambda found: scaled("base_denoiser")(found, 1.0)),
+            Control("score × 2", lambda found: scaled("score")(found, 1.0)),
         ),
         formula=r"b = \mathbb E[\dot\alpha z + \partial_t J\,|\,x_t],\quad "
         r"s = -\alpha^{-1}\,\mathbb E[z\,|\,x_t]",
