@@ -10,6 +10,15 @@ from genpath_interpolants._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from genpath_interpolants.adaptive import Adaptive as Adaptive
+    from genpath_interpolants.assumptions import (
+        Assumptions as Assumptions,
+        check_assumptions as check_assumptions,
+    )
+    from genpath_interpolants.diffusive import (
+        Diffusive as Diffusive,
+        DiffusivePath as DiffusivePath,
+        brownian_bridge as brownian_bridge,
+    )
     from genpath_interpolants.dynamics import (
         BackwardSDE as BackwardSDE,
         DiffusiveSDE as DiffusiveSDE,
@@ -17,11 +26,31 @@ if TYPE_CHECKING:
         Tabulated as Tabulated,
         Vanishing as Vanishing,
     )
+    from genpath_interpolants.families import (
+        general_mirror as general_mirror,
+        glued_mirror as glued_mirror,
+        one_sided as one_sided,
+        smooth as smooth,
+    )
+    from genpath_interpolants.gaussianised import GaussianisedPath as GaussianisedPath
+    from genpath_interpolants.general import InterpolantPath as InterpolantPath
+    from genpath_interpolants.latents import (
+        GaussianLatent as GaussianLatent,
+        Latent as Latent,
+        LatentLaw as LatentLaw,
+        LogisticLatent as LogisticLatent,
+        StudentLatent as StudentLatent,
+    )
     from genpath_interpolants.mixtures import (
         GaussianMixture as GaussianMixture,
         MixtureMarginal as MixtureMarginal,
     )
     from genpath_interpolants.paths import LinearPath as LinearPath
+    from genpath_interpolants.point_mass import (
+        FromStarts as FromStarts,
+        PointMass as PointMass,
+        PointMassPath as PointMassPath,
+    )
     from genpath_interpolants.presets import (
         elliptical as elliptical,
         encoding_decoding as encoding_decoding,
@@ -42,6 +71,13 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "assumptions": ("Assumptions", "check_assumptions"),
+        "diffusive": ("Diffusive", "DiffusivePath", "brownian_bridge"),
+        "families": ("general_mirror", "glued_mirror", "one_sided", "smooth"),
+        "gaussianised": ("GaussianisedPath",),
+        "general": ("InterpolantPath",),
+        "latents": ("GaussianLatent", "Latent", "LatentLaw", "LogisticLatent", "StudentLatent"),
+        "point_mass": ("FromStarts", "PointMass", "PointMassPath"),
         "adaptive": ("Adaptive",),
         "dynamics": (
             "BackwardSDE",
