@@ -110,7 +110,7 @@ def weak_orders() -> Claim[Pair]:
             ("backward", BackwardSDE(Tabulated((0.3, 0.5))), (0.8, 1.69), (0.0, 1.0)),
         )
         for words, (sampler, expected) in pair.samplers.items():
-            for way, dynamics, start, end in made:
+            for way, dynamics, start, end in made[1:] if trial.fast else made:
                 ends = [
                     step_moments(sampler, dynamics, _line, law, _uneven(n), start)[-1]
                     for n in counts
@@ -324,11 +324,12 @@ def first_order() -> Claim[Sampler]:
         scene, start = _trigonometric(), torch.tensor(STARTS, dtype=DOUBLE)[:, None]
         gen = _from(scene, "base_denoiser")
         true, counts = _truth(), (16, 32, 64, 128)
-        for words, grid in (
+        grids: tuple[tuple[str, Callable[[int], TimeGrid]], ...] = (
             ("equal steps", TimeGrid.uniform),
             ("t = (j/N)^1.5", lambda n: power(n, 1.5)),
             ("cosine", cosine),
-        ):
+        )
+        for words, grid in grids[:2] if trial.fast else grids:
             errors = []
             for n in counts:
                 end = integrate(sampler, gen, start, grid(n), trial.rng()).state
@@ -513,8 +514,8 @@ def tolerance() -> Claim[AdaptiveMaker]:
         x = torch.tensor(STARTS, dtype=DOUBLE)[:, None]
         log = scene.log_prob(torch.ones(9, dtype=DOUBLE), x)
         base = Normal(0.0, 1.0)
-        fewer = []
-        for rtol in (1e-3, 1e-5):
+        fewer, tolerances = [], (1e-3, 1e-4 if trial.fast else 1e-5)
+        for rtol in tolerances:
             calls = Calls()
             solve = SolvedFlow(
                 gen, make(rtol=rtol, atol=rtol / 10, norm="max", calls=calls), steps=1
@@ -529,7 +530,7 @@ def tolerance() -> Claim[AdaptiveMaker]:
         points = torch.linspace(-2, 2, 9, dtype=DOUBLE)[:, None]
         end = integrate(make(rtol=1e-6, atol=1e-6), _flow(single), points, (0.0, 1.0), rng).state
         yield near("the flow between normal laws", end, 0.8 + 0.6 * points, 1e-4, "100 tolerances")
-        attempts, plain = _plain(1e-5, 1e-6)
+        attempts, plain = _plain(tolerances[1], tolerances[1] / 10)
         yield at_most(
             f"evaluations, of {attempts} attempts of seven",
             fewer[1],
@@ -541,7 +542,7 @@ def tolerance() -> Claim[AdaptiveMaker]:
         return lambda **given: make(**{**given, "rtol": 1e-2, "atol": 1e-2})
 
     def points_only(make: AdaptiveMaker) -> AdaptiveMaker:
-        """A field whose divergence is not controlled: half of it is lost."""
+        """A log-density that is off by two parts in a hundred."""
 
         def made(**given: Any) -> Sampler:
             right = make(**given)
@@ -550,7 +551,7 @@ def tolerance() -> Claim[AdaptiveMaker]:
                 end = right.step(gen, carry, t, u, rng)
                 if not isinstance(end.state, dict):
                     return end
-                less = {**end.state, "log_density": 0.999 * end.state["log_density"]}
+                less = {**end.state, "log_density": 0.98 * end.state["log_density"]}
                 return replace(end, state=less)
 
             return but(right, step=step)
@@ -565,7 +566,7 @@ def tolerance() -> Claim[AdaptiveMaker]:
         check,
         (
             Control("tolerances of 0.01 whatever is asked", loose),
-            Control("log-density × 0.999", points_only),
+            Control("log-density × 0.98", points_only),
         ),
         formula=r"\|e/(a + r|x|)\| \le 1 \text{ per step}",
         entries=("A7",),

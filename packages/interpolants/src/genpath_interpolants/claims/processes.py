@@ -88,10 +88,8 @@ def inverse_drifts() -> Claim[Any]:
 
     def check(tools: Any, trial: Trial) -> Iterator[Evidence]:
         t, x = points(trial, 2)
-        for scene in scenes(plane()):
+        for scene in scenes(plane())[:2]:
             exact_fields = MixtureMarginal(scene.path, scene.law)
-            if scene.words.startswith("variance"):
-                continue
             for words in ("0.5", "2", "table"):
                 eps = EPS[words]
                 pair = tools.drifts(scene.path, "score", scene.score, eps)
