@@ -128,7 +128,7 @@ def density() -> Claim[Maker]:
             Control("the drift's ε at 1 − t", _turned_drift),
         ),
         formula=r"\partial_t\rho + \nabla\cdot((b+\varepsilon s)\rho) = \varepsilon\Delta\rho",
-        entries=("L2.14", "L1.10"),
+        entries=("L2.14",),
         owes="density",
     )
 
