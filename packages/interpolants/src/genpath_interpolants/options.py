@@ -13,10 +13,13 @@ __all__ = [
     "Anisotropic",
     "Based",
     "CheckerboardOptions",
+    "DensityErrorOptions",
     "Diffusive",
     "DiffusiveSDE",
     "Elliptical",
     "EnergyNetworkOptions",
+    "EnsemblesOptions",
+    "EpsSweepOptions",
     "FinalDenoising",
     "FiveModesOptions",
     "GaussianDataOptions",
@@ -25,6 +28,7 @@ __all__ = [
     "ImplicitScore",
     "Latent",
     "Linear",
+    "MarginalsOptions",
     "MatrixSDE",
     "Mirror",
     "MixtureDataOptions",
@@ -34,7 +38,9 @@ __all__ = [
     "PointMass",
     "Quadratic",
     "Rescaled",
+    "ResamplingOptions",
     "SDELikelihood",
+    "ScatterOptions",
     "TwoPointsOptions",
     "Warped",
 ]
@@ -445,4 +451,143 @@ class Entropic:
     tolerance: float = option(1e-3, help="stops below this error of the column sums", above=0)
 
 
+@dataclass(frozen=True)
+class Reflow:
+    """Options of ``stage.interpolants.reflow``.
+
+    Example:
+        >>> Reflow().rounds
+        1
+    """
+
+    rounds: int = option(1, help="how often pairs are made and the network is trained", minimum=1)
+    rows: int = option(10_000, help="pairs in each round", minimum=1)
+    warm: bool = option(True, help="whether a round starts from the weights of the one before")
+
+
 # -- evaluations -------------------------------------------------------------------------------
+
+
+HEUN = {"name": "interpolants.stochastic_heun", "steps": 100}
+CARRIER = "carries flows and SDEs; keep its start and end from infinite scores"
+SHAPE_HELP = "how ε runs over time: ε, ε·4t(1−t), ε·t or ε·(1−t)"
+
+
+@dataclass(frozen=True)
+class DensityErrorOptions:
+    """Options of ``evaluation.interpolants.density_error``."""
+
+    max_examples: int | None = option(
+        1000, help="score at most so many, picked at random; null for all", minimum=2
+    )
+    split: Literal["train", "validation", "test"] = option("test", help="which rows")
+    eps: tuple[float, ...] = option((), help="values of ε whose SDE is scored too")
+    shape: Literal["constant", "vanishing", "rising", "falling"] = option(
+        "constant", help=SHAPE_HELP
+    )
+    steps: int = option(50, help="equal steps of each path", minimum=1)
+    paths: int = option(64, help="paths per row and ε", minimum=2)
+    divergence: Literal["exact", "hutchinson"] = option(
+        "exact", help="exact costs one derivative per dimension, hutchinson one, and errs by O(h)"
+    )
+    chunk: int = option(256, help="rows scored between two reports of progress", minimum=1)
+
+    def __post_init__(self) -> None:
+        _not_negative(self.eps)
+
+
+@dataclass(frozen=True)
+class EpsSweepOptions:
+    """Options of ``evaluation.interpolants.eps_sweep``."""
+
+    eps: tuple[float, ...] = option((0.0, 0.1, 0.3, 1.0, 3.0), help="the values; 0 is the flow")
+    shape: Literal["constant", "vanishing", "rising", "falling"] = option(
+        "constant", help=SHAPE_HELP
+    )
+    sampler: Slot = slot("sampler", HEUN, help=CARRIER)
+    count: int = option(1000, help="samples per repeat", minimum=8)
+    repeats: int = option(4, help="independent repeats, for standard errors", minimum=2)
+    coordinates: tuple[int, int] = option((0, 1), help="the two that KL is measured in")
+    onto: Literal["coordinates", "principal"] = option(
+        "coordinates", help="principal: the two directions in which training rows vary most"
+    )
+    bandwidth: float | None = option(
+        None, help="of the kernel, in standard deviations; null for count^(−1/6)", above=0
+    )
+
+    def __post_init__(self) -> None:
+        _not_negative(self.eps)
+
+
+@dataclass(frozen=True)
+class MarginalsOptions:
+    """Options of ``evaluation.interpolants.marginals``."""
+
+    eps: float = option(0.0, help="0 tests b, another value b + ε s", minimum=0)
+    bins: int = option(10, help="of time, of equal length", minimum=1)
+    start: float = option(0.0, help="first time", minimum=0, below=1)
+    end: float = option(1.0, help="last time", above=0, maximum=1)
+    functions: int = option(8, help="waves and bumps of each bin", minimum=1)
+    count: int = option(10_000, help="pairs at most", minimum=2)
+    split: Literal["train", "validation", "test"] = option("test", help="whose rows")
+    level: float = option(1e-3, help="false alarm of the whole table", above=0, below=1)
+
+
+@dataclass(frozen=True)
+class ScatterOptions:
+    """Options of ``evaluation.interpolants.scatter``."""
+
+    count: int = option(2000, help="points in each half", minimum=1)
+    coordinates: tuple[int, int] = option((0, 1), help="the two that are seen")
+    onto: Literal["coordinates", "principal"] = option(
+        "coordinates", help="principal: the two directions in which training rows vary most"
+    )
+    resolution: int = option(120, help="cells per side of the exact density", minimum=2)
+
+
+@dataclass(frozen=True)
+class EnsemblesOptions:
+    """Options of ``evaluation.interpolants.ensembles``."""
+
+    eps: tuple[float, ...] = option((0.0, 0.3, 1.0, 3.0), help="the values; 0 is the flow")
+    shape: Literal["constant", "vanishing", "rising", "falling"] = option(
+        "vanishing", help=SHAPE_HELP
+    )
+    sampler: Slot = slot("sampler", HEUN, help=CARRIER)
+    starts: int = option(64, help="draws of the base law", minimum=2)
+    count: int = option(16, help="ends of each start", minimum=2)
+    height: int = option(0, help="of a picture where rows are pictures; 0 if not", minimum=0)
+    width: int = option(0, help="of a picture where rows are pictures; 0 if not", minimum=0)
+    rows: int = option(4, help="starts in the sheet of each ε", minimum=1)
+    columns: int = option(6, help="ends in the sheet of each ε", minimum=1)
+    low: float = option(0.0, help="data value shown black")
+    high: float = option(1.0, help="data value shown white")
+
+    def __post_init__(self) -> None:
+        _not_negative(self.eps)
+
+
+@dataclass(frozen=True)
+class ResamplingOptions:
+    """Options of ``evaluation.interpolants.resampling``."""
+
+    eps: tuple[float, ...] = option((0.0, 0.1, 0.3, 1.0, 3.0), help="the values; 0 is the flow")
+    shape: Literal["constant", "vanishing", "rising", "falling"] = option(
+        "vanishing", help=SHAPE_HELP
+    )
+    sampler: Slot = slot("sampler", HEUN, help=CARRIER)
+    count: int | None = option(500, help="rows; null for all", minimum=3)
+    split: Literal["train", "validation", "test"] = option("test", help="whose rows")
+    height: int = option(0, help="of a picture where rows are pictures; 0 if not", minimum=0)
+    width: int = option(0, help="of a picture where rows are pictures; 0 if not", minimum=0)
+    shown: int = option(8, help="rows in the sheet", minimum=1)
+    low: float = option(0.0, help="data value shown black")
+    high: float = option(1.0, help="data value shown white")
+
+    def __post_init__(self) -> None:
+        _not_negative(self.eps)
+
+
+def _not_negative(values: tuple[float, ...]) -> None:
+    if not all(value >= 0 for value in values):
+        raise ValueError(f"every ε ≥ 0, got {list(values)}")

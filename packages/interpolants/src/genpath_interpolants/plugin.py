@@ -332,7 +332,41 @@ def _couplings(registry: Collector) -> None:
         "genpath_interpolants.claims.bridges:bridges",
         summary="Schrödinger bridges: static, iterated, max-min, and their limit without noise",
     )
+    registry.add(
+        "stage",
+        "reflow",
+        "genpath_interpolants.reflow:Reflow",
+        options="genpath_interpolants.options:Reflow",
+        summary="train again on pairs (x0, X_1(x0)) of the model's own flow",
+        claims="genpath_interpolants.claims.reflow:stage",
+    )
+    registry.topic(
+        "reflow",
+        "genpath_interpolants.claims.reflow:reflow",
+        summary="the rectified path of a map: straight, with the same end",
+    )
+    registry.topic(
+        "snapshots",
+        "genpath_interpolants.claims.snapshots:snapshots",
+        summary="one path through samples taken at several times",
+    )
 
 
 def _evaluations(registry: Collector) -> None:
     """What a run measures and shows."""
+    for name, target, options, summary in (
+        ("density_error", "evaluations:DensityError", "DensityError", "log ρ against log ρ̂, nats"),
+        ("marginals", "evaluations:Marginals", "Marginals", "where in t a drift leaves its path"),
+        ("eps_sweep", "sweeps:EpsSweep", "EpsSweep", "KL and energy distance of samples against ε"),
+        ("scatter", "sweeps:Scatter", "Scatter", "samples beside data on the exact density"),
+        ("ensembles", "ensembles:Ensembles", "Ensembles", "ends of one start against ε"),
+        ("resampling", "ensembles:Resampling", "Resampling", "what a mirror makes of data"),
+    ):
+        registry.add(
+            "evaluation",
+            name,
+            f"genpath_interpolants.{target}",
+            options=f"genpath_interpolants.options:{options}Options",
+            summary=summary,
+            claims=f"genpath_interpolants.claims.evaluations:{name}",
+        )
