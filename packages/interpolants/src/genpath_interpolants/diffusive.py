@@ -202,9 +202,7 @@ class DiffusivePath:
             Rule(b, (u, "score"), lambda t, x, u, s: u - level(t, s) * s),
             Rule(u, (v, "score"), lambda t, x, v, s: v + weight(t, s) * s),
             Rule(v, (u, "score"), lambda t, x, u, s: u - weight(t, s) * s),
-            TimedRule(
-                u, (v, "noise"), lambda t, x, v, z: v + per_row(self._pull(t), z) * z, (1.0,)
-            ),
+            TimedRule(u, (v, "noise"), lambda t, x, v, z: v + per_row(self.pull(t), z) * z, (1.0,)),
             *joint_rules(["diffusive_drift+score"]),
         )
 
@@ -269,7 +267,7 @@ class DiffusivePath:
         if name != "diffusive_drift":
             return self.marginal.target(name, draw)
         straight = self.marginal.target("interpolant_velocity", draw)
-        return straight + per_row(self._pull(draw.t), straight) * draw.latent  # type: ignore[no-any-return]
+        return straight + per_row(self.pull(draw.t), straight) * draw.latent  # type: ignore[no-any-return]
 
     def conditional_generator(self, x0: Tensor, x1: Tensor) -> MarkovGenerator:
         """dX = (∂_t I + (a'/(2a) − 1/(1−t))(X − I)) dt + √(2a) dW: the bridge between fixed ends.
@@ -295,8 +293,8 @@ class DiffusivePath:
         left: Tensor = per_row(schedule.alpha(t), x0) * x0
         return left + per_row(schedule.beta(t), x1) * x1
 
-    def _pull(self, t: Tensor) -> Tensor:
-        """(a'/(2a) − 1/(1−t)) √(2a t(1−t)), at most at t = 1 − EDGE."""
+    def pull(self, t: Tensor) -> Tensor:
+        """(a'/(2a) − 1/(1−t)) √(2a t(1−t)), the weight of z in u, at most at t = 1 − EDGE."""
         t, a = t.clamp(max=1 - EDGE), self.a
         pull: Tensor = (a.rate(t) / (2 * a(t)) - 1 / (1 - t)) * (2 * a(t) * t * (1 - t)).sqrt()
         return pull

@@ -95,7 +95,7 @@ GENERAL: tuple[tuple[str, str, str, str, str], ...] = (
         "glued_mirror",
         "families:glued_mirror",
         "GluedMirror",
-        "general:glued",
+        "mirrors:glued",
         "κ(t) x1 + γ z, κ = 0 on [t1, t2]: two one-sided paths glued at pure noise",
     ),
     (
@@ -123,7 +123,7 @@ GENERAL: tuple[tuple[str, str, str, str, str], ...] = (
         "point_mass",
         "point_mass:point_mass",
         "PointMass",
-        "diffusive:from_point",
+        "from_point:from_point",
         "the diffusive path from one point, with a flat start",
     ),
 )
@@ -148,7 +148,7 @@ def _general_paths(registry: Collector) -> None:
         "genpath_interpolants.point_mass:point",
         needs=("path",),
         summary="the point that the path starts from",
-        claims="genpath_interpolants.claims.diffusive:start",
+        claims="genpath_interpolants.claims.from_point:start",
     )
     registry.add(
         "dynamics",
@@ -164,12 +164,12 @@ def _general_paths(registry: Collector) -> None:
     )
     registry.topic(
         "families",
-        "genpath_interpolants.claims.general:families",
+        "genpath_interpolants.claims.families:families",
         summary="one-sided paths, mirrors, smoothing: what they are made of",
     )
     registry.topic(
         "gaussianised",
-        "genpath_interpolants.claims.general:gaussianised",
+        "genpath_interpolants.claims.mirrors:gaussianised",
         summary="paths through a map that makes both ends normal",
     )
 

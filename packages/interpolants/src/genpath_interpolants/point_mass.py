@@ -168,7 +168,7 @@ class PointMassPath:
             one(z, (d,), lambda t, x, start, mean: gap(t, x, start, mean) / inner_gamma(t, x),
                 (0.0, 1.0)),
             one(u, (v, s), lambda t, x, start, v, s: v + per_row(weight(t), x) * s),
-            one(u, (v, z), lambda t, x, start, v, z: v + per_row(self.diffusive._pull(t), x) * z,
+            one(u, (v, z), lambda t, x, start, v, z: v + per_row(self.diffusive.pull(t), x) * z,
                 (1.0,)),
             one(v, (u, s), lambda t, x, start, u, s: u - per_row(weight(t), x) * s),
             one(s, (z,), lambda t, x, start, z: -z / inner_gamma(t, z), (0.0, 1.0)),

@@ -92,7 +92,8 @@ class Atoms:
         solved: Tensor = torch.linalg.solve(scale[:, None], gap.unsqueeze(-1)).squeeze(-1)
         return solved
 
-    def _terms(self, t: Tensor, x: Tensor) -> Tensor:
+    def terms(self, t: Tensor, x: Tensor) -> Tensor:
+        """log of the summands of p_t(x): ``(n, k)``."""
         scale = self.scale(t)
         volume = x.shape[1] * scale.log() if scale.dim() == 1 else torch.linalg.slogdet(scale)[1]
         kernel = self.law(self.noise(t, x)).sum(2)
@@ -100,7 +101,7 @@ class Atoms:
 
     def log_density(self, t: Tensor, x: Tensor) -> Tensor:
         """log p_t(x), ``(n,)``."""
-        return self._terms(t, x).logsumexp(1)
+        return self.terms(t, x).logsumexp(1)
 
     def at(self, t: Tensor) -> Callable[[Tensor], Tensor]:
         """log p_t as a function of the state alone, also for copies of the whole batch."""
@@ -117,7 +118,7 @@ class Atoms:
             draw = Draw(times, states, z if self.from_base else x0, x1, z)
             target = self.path.target(name, draw)
             target = target.reshape(count, k, *target.shape[1:])
-            posterior = self._terms(t, x).softmax(1)
+            posterior = self.terms(t, x).softmax(1)
             return torch.einsum("nk,nk...->n...", posterior, target)
 
         return value

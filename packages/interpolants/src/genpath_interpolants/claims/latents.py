@@ -32,8 +32,8 @@ from .. import families
 from ..general import InterpolantPath
 from ..latents import GaussianLatent, Latent, LatentLaw, LogisticLatent, StudentLatent
 from .atoms import Atoms, atom_pairs, conversions, equation, logistic, score
+from .bent import bent, root, scaled, square
 from .cases import DOUBLE, LINE, PLANE, normal
-from .general import bent, root, scaled, square
 
 __all__ = ["anisotropic", "latent"]
 
