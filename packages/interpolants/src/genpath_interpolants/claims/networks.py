@@ -248,13 +248,13 @@ def energy() -> tuple[Claim[Any], ...]:
             more = Regression()(model, pairs, times, torch.Generator().manual_seed(1))
             theta.sub_(step)
         slope = (more - values).detach()[:, None] / step
-        allowance = step * float((slope**2).mean())
-        yield mean(
-            "d loss/dθ at the exact energy", slope, 0.0, allowance=allowance, because="½hE|s|²"
-        )
+        # quadratic in θ: the difference exceeds the slope by ½ h E|s|², and E|s|² ≤ 1/γ² ≤ 4.9
+        allowance, because = 0.5 * step * 4.9, "½ h E|s|², E|s|² ≤ 1/γ²"
+        words = "d loss/dθ at the exact energy"
+        yield mean(words, slope, 0.0, allowance=allowance, because=because)
         (gradient,) = torch.autograd.grad(values.mean(), theta)
         drift = abs(float(gradient) - float(slope.mean()))
-        yield at_most("the gradient through the gradient", drift, allowance, "½h E|s|²")
+        yield at_most("the gradient through the gradient", drift, allowance, because)
 
     def minus(found: Setting) -> Setting:
         return replace(found, network=Scaled(found.network, -2.0))
