@@ -80,6 +80,8 @@ class Case:
         peers: name → a call that computes the same; the distribution's name where it has one.
         check: raises `Disagreement` unless ours and the peers agree.
         per: how many units one call makes, e.g. steps: times are given per unit.
+        counts: what is counted and not timed, e.g. evaluations: what → contender → a function that
+            counts it.
     """
 
     label: str
@@ -87,6 +89,7 @@ class Case:
     peers: Mapping[str, Call]
     check: Call
     per: int = 1
+    counts: Mapping[str, Mapping[str, Callable[[], int]]] = field(default_factory=dict)
 
     @property
     def contenders(self) -> dict[str, Call]:
@@ -137,13 +140,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a case: seconds per unit, ratios ours/peer, and bytes at the peak."""
+    """What was measured of a case: seconds per unit, ratios, bytes at the peak, counts."""
 
     label: str
     rounds: int
     seconds: Mapping[str, Spread]
     ratios: Mapping[str, Spread]
     peak_bytes: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def measure(
@@ -179,6 +183,7 @@ def measure(
         {name: Spread.of(values) for name, values in times.items()},
         {name: Spread.of(_ratios(times[OURS], times[name])) for name in case.peers},
         peaks,
+        {what: {n: count() for n, count in each.items()} for what, each in case.counts.items()},
     )
 
 

@@ -11,16 +11,21 @@ from .runner import OURS
 
 __all__ = ["HEADINGS", "duration", "footer", "markdown", "rows", "show", "size"]
 
-HEADINGS = ("case", OURS, "peer", "its time", "ratio", "quartiles", "memory")
+HEADINGS = ("case", OURS, "peer", "its time", "ratio", "quartiles", "memory", "counts")
 
 
 def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The cells under `HEADINGS`: ratio = ours/peer, memory = ours/peer at the peak."""
+    """The cells under `HEADINGS`: ratio, memory and counts are ours/peer."""
     found = []
     for case in results["cases"]:
         peaks, seconds = case["peak_bytes"], case["seconds"]
         for peer, ratio in case["ratios"].items():
             memory = f"{size(peaks[OURS])} / {size(peaks[peer])}" if peaks else ""
+            counts = ", ".join(
+                f"{what} {each[OURS]} / {each[peer]}"
+                for what, each in case.get("counts", {}).items()
+                if peer in each
+            )
             first = case["label"], duration(seconds[OURS]["median"])
             quartiles = f"{number(ratio['low'])}–{number(ratio['high'])}"
             found.append(
@@ -31,6 +36,7 @@ def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
                     number(ratio["median"]),
                     quartiles,
                     memory,
+                    counts,
                 )
             )
     return found
@@ -54,7 +60,7 @@ def show(results: dict[str, Any], console: Console) -> None:
 def markdown(results: dict[str, Any]) -> str:
     """The table of an entry for a page, with a heading of the third level."""
     lines = [f"### {results['title']}", "", *results["notes"], ""]
-    lines += ["| " + " | ".join(HEADINGS) + " |", "|---|--:|---|--:|--:|--:|--:|"]
+    lines += ["| " + " | ".join(HEADINGS) + " |", "|---|--:|---|--:|--:|--:|--:|---|"]
     lines += ["| " + " | ".join(cells) + " |" for cells in rows(results)]
     return "\n".join([*lines, "", *footer(results), ""])
 

@@ -53,7 +53,8 @@ class Adaptive:
         rtol, atol: relative and absolute tolerance per step.
         norm: "rms": the root mean square over the batch and the event, largest over leaves:
             rows share their steps and their mean error is controlled. "max": every coordinate
-            of every row is.
+            of every row is. Or a function of the scaled errors, one tensor per leaf in the
+            order of the state, that returns a scalar.
         first_step: the length of the first step; chosen by Hairer's rule (one more call) if None.
         max_steps: of one solve, rejected ones included.
         calls: a counter to which evaluations are added.
@@ -76,7 +77,7 @@ class Adaptive:
 
     rtol: float = 1e-5
     atol: float = 1e-5
-    norm: Literal["rms", "max"] = "rms"
+    norm: Literal["rms", "max"] | Callable[[Sequence[Tensor]], Tensor] = "rms"
     first_step: float | None = None
     max_steps: int = 10_000
     calls: Calls | None = None
@@ -93,7 +94,7 @@ class Adaptive:
                 "tolerances are positive.",
                 got=f"rtol {self.rtol:g}, atol {self.atol:g}",
             )
-        if self.norm not in ("rms", "max"):
+        if not callable(self.norm) and self.norm not in ("rms", "max"):
             raise DomainError("interpolants.adaptive", "norm is rms or max.", got=repr(self.norm))
         _odeint()
 
@@ -135,8 +136,8 @@ class Adaptive:
             options["jump_t"] = torch.tensor(kinks, dtype=torch.float64, device=device)
         if self.first_step is not None:
             options["first_step"] = self.first_step
-        if self.norm == "max":
-            options["norm"] = _largest
+        if callable(self.norm) or self.norm == "max":
+            options["norm"] = self.norm if callable(self.norm) else _largest
         try:
             found = _odeint()(
                 slope,
