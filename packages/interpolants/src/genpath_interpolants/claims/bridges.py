@@ -132,6 +132,11 @@ def _iterated_exactly() -> Claim[Any]:
         yield near("its energy", found, true, 2e-7, because)
         yield near("the ledger's C", line.cross[0, 0], 0.98203, 5e-6, "its last digit")
         yield near("the ledger's energy", found, 0.16511, 5e-6, "its last digit")
+        middles = (torch.arange(200, dtype=DOUBLE) + 0.5) / 200
+        flows = torch.linalg.matrix_exp(plane.slope(middles) / 200)
+        through = torch.linalg.multi_dot([s0, *flows.mT])  # Cov(x0, X_1) = S0 Φᵀ
+        because = "h² of the exponential midpoint rule, h = 1/200, times rates of size 5"
+        yield near("C after one round", project(plane).cross, through, 2e-4, because)
         for _ in range(40):
             plane = project(plane)
         off = torch.linalg.inv(plane.joint)[:2, 2:]
