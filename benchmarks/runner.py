@@ -19,7 +19,7 @@ call started and waited for; the clock "wall" is the time that passes.
 from __future__ import annotations
 
 import gc
-import importlib.util
+import importlib.metadata
 import json
 import math
 import os
@@ -249,8 +249,12 @@ def silent() -> Iterator[None]:
 
 
 def installed(distribution: str) -> bool:
-    """Whether a peer can be imported."""
-    return importlib.util.find_spec(distribution) is not None
+    """Whether a peer is there, by the name of its distribution."""
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def agree(what: str, ours: Tensor, peer: Tensor, tolerance: float) -> None:

@@ -3,8 +3,9 @@
 log p of 256 rows under the exact velocity of a mixture's path, with the exact divergence, by
 Dormand–Prince 5(4). Ours is `SolvedFlow` with `Adaptive`, one solve from t = 1 to 0 of the point
 with its log-density. Beside it zuko's `FreeFormJacobianTransform`, which its continuous flow (CNF)
-is made of, with the same velocity, relative and absolute tolerance. Both errors, against the
-mixture's own log-density, are checked to be below a hundred tolerances.
+is made of, with the same velocity, relative and absolute tolerance; and torchdiffeq, which ours
+wraps, called by hand. All errors, against the mixture's own log-density, are checked to be below a
+hundred tolerances.
 
 zuko controls the largest error over all numbers, and scales the divergence by 1/100 before
 ("relax jacobian tolerances"), so that the log-density may err 100 times as much. Ours is given the
@@ -14,7 +15,7 @@ it takes about a tenth fewer evaluations than zuko in most of these cases, and m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -55,6 +56,8 @@ def case(size: int, gamma: str, tolerance: float, rows: int) -> Case:
         return marginal.velocity(t.expand(len(y)), y)
 
     peers: dict[str, Call] = {}
+    if installed("torchdiffeq"):
+        peers["torchdiffeq"] = _bare(velocity, x, base, tolerance)
     if installed("zuko"):
         from zuko.transforms import FreeFormJacobianTransform
 
@@ -74,10 +77,13 @@ def case(size: int, gamma: str, tolerance: float, rows: int) -> Case:
         ours()
         return calls.evaluations - before
 
-    def theirs() -> int:
-        before = counted[0]
-        peers["zuko"]()
-        return counted[0] - before
+    def counts_of(call: Call) -> Callable[[], int]:
+        def count() -> int:
+            before = counted[0]
+            call()
+            return counted[0] - before
+
+        return count
 
     def check() -> None:
         true = law.log_prob(x)
@@ -86,8 +92,34 @@ def case(size: int, gamma: str, tolerance: float, rows: int) -> Case:
             if not error <= 100 * tolerance * size:
                 raise Disagreement(f"{label}: log p of {name} is off by {error:.2g}")
 
-    counts = {"genpath": evaluations} | ({"zuko": theirs} if peers else {})
+    counts = {"genpath": evaluations} | {name: counts_of(call) for name, call in peers.items()}
     return Case(label, ours, peers, check, counts={"evaluations": counts})
+
+
+def _bare(velocity: Callable[..., Tensor], x: Tensor, base: Gaussian, tolerance: float) -> Call:
+    """torchdiffeq's solver on point and log-density, the divergence by one backward pass."""
+    from torchdiffeq import odeint
+
+    unit = torch.eye(x.shape[1], dtype=x.dtype)[:, None].expand(-1, *x.shape)
+
+    def slope(t: Tensor, leaves: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            y = leaves[0].detach().requires_grad_()
+            value = velocity(t, y)
+            (rows,) = torch.autograd.grad(value, y, unit, is_grads_batched=True)
+        return value.detach(), -torch.einsum("kbk->b", rows)
+
+    def call() -> Tensor:
+        start = (x, x.new_zeros(len(x)))
+        options = {"norm": _as_zuko}
+        times = torch.tensor([1.0, 0.0], dtype=x.dtype)
+        point, log_density = odeint(
+            slope, start, times, rtol=tolerance, atol=tolerance / 10, method="dopri5",
+            options=options,
+        )  # fmt: skip
+        return base.log_prob(point[-1]) - log_density[-1]
+
+    return call
 
 
 def _as_zuko(leaves: Sequence[Tensor]) -> Tensor:
@@ -106,7 +138,7 @@ def cases(tiny: bool) -> Iterator[Case]:
 
 ENTRY = Entry(
     cases,
-    needs=("zuko",),
+    needs=("torchdiffeq", "zuko"),
     notes=(
         "Absolute tolerance a tenth of the relative one, as in zuko's defaults; float64.",
         "Ours differentiates forward, zuko backward, along all directions at once.",

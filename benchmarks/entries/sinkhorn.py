@@ -41,7 +41,7 @@ def case(count: int, regularisation: float) -> Case:
             )
         return torch.from_numpy(plan)
 
-    peers: dict[str, Call] = {"POT": peer} if installed("ot") else {}
+    peers: dict[str, Call] = {"POT": peer} if installed("POT") else {}
     label = f"n = {count}, r = {regularisation:g}"
 
     def check() -> None:
@@ -60,6 +60,6 @@ def cases(tiny: bool) -> Iterator[Case]:
 
 ENTRY = Entry(
     cases,
-    needs=("ot",),
+    needs=("POT",),
     notes=("One thread; POT's time is NumPy's.",),
 )
