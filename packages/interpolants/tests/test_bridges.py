@@ -13,9 +13,9 @@ from genpath.networks import MLP
 from genpath.spaces import Euclidean
 from genpath_interpolants.bridges import (
     DriftFit,
+    EndsNetwork,
     GaussianBridges,
     MaxMin,
-    PairNetwork,
     SBResidual,
     SchroedingerProblem,
     StaticBridge,
@@ -134,7 +134,7 @@ def test_the_game_is_played_and_the_ends_are_kept(rng):
     base, data = Gaussian((1,), 0.0, 0.7**0.5), Gaussian((1,), 0.0, 2.5**0.5)
     torch.manual_seed(1)
     drift = MLP(1, (1,), width=16, depth=1, time_features=4)
-    bend = PairNetwork(MLP(2, (1,), width=16, depth=1, time_features=4))
+    bend = EndsNetwork(MLP(2, (1,), width=16, depth=1, time_features=4))
     game = MaxMin(drift, bend, 0.4)
     values = game.fit(
         Independent(base, data), rng, steps=40, inner=3, batch=128, lr=5e-3, outer_lr=3e-3

@@ -14,6 +14,27 @@ if TYPE_CHECKING:
         Assumptions as Assumptions,
         check_assumptions as check_assumptions,
     )
+    from genpath_interpolants.bridges import (
+        DriftFit as DriftFit,
+        EndsNetwork as EndsNetwork,
+        FittedBridge as FittedBridge,
+        GaussianBridges as GaussianBridges,
+        MaxMin as MaxMin,
+        SBResidual as SBResidual,
+        SchroedingerProblem as SchroedingerProblem,
+        StaticBridge as StaticBridge,
+        bridge_matching as bridge_matching,
+        hopf_cole as hopf_cole,
+        is_reachable as is_reachable,
+        iterative_markovian_fitting as iterative_markovian_fitting,
+    )
+    from genpath_interpolants.couplings import (
+        Entropic as Entropic,
+        EntropicPlan as EntropicPlan,
+        OptimalTransport as OptimalTransport,
+        optimal_permutation as optimal_permutation,
+        sinkhorn as sinkhorn,
+    )
     from genpath_interpolants.diffusive import (
         Diffusive as Diffusive,
         DiffusivePath as DiffusivePath,
@@ -62,10 +83,22 @@ if TYPE_CHECKING:
         trigonometric as trigonometric,
         variance_preserving as variance_preserving,
     )
+    from genpath_interpolants.reflow import (
+        AffineRectification as AffineRectification,
+        Reflow as Reflow,
+        rectified_pairs as rectified_pairs,
+    )
     from genpath_interpolants.samplers import (
         Denoising as Denoising,
         FinalDenoising as FinalDenoising,
         StochasticHeun as StochasticHeun,
+    )
+    from genpath_interpolants.snapshots import (
+        MultiTimePath as MultiTimePath,
+        SnapshotCoupling as SnapshotCoupling,
+        Snapshots as Snapshots,
+        push as push,
+        snapshot_coupling as snapshot_coupling,
     )
 
 __getattr__, __dir__, __all__ = attach(
@@ -98,6 +131,35 @@ __getattr__, __dir__, __all__ = attach(
             "squared_trigonometric",
             "trigonometric",
             "variance_preserving",
+        ),
+        "bridges": (
+            "DriftFit",
+            "FittedBridge",
+            "GaussianBridges",
+            "MaxMin",
+            "EndsNetwork",
+            "SBResidual",
+            "SchroedingerProblem",
+            "StaticBridge",
+            "bridge_matching",
+            "hopf_cole",
+            "is_reachable",
+            "iterative_markovian_fitting",
+        ),
+        "couplings": (
+            "Entropic",
+            "EntropicPlan",
+            "OptimalTransport",
+            "optimal_permutation",
+            "sinkhorn",
+        ),
+        "reflow": ("AffineRectification", "Reflow", "rectified_pairs"),
+        "snapshots": (
+            "MultiTimePath",
+            "SnapshotCoupling",
+            "Snapshots",
+            "push",
+            "snapshot_coupling",
         ),
         "samplers": ("Denoising", "FinalDenoising", "StochasticHeun"),
     },

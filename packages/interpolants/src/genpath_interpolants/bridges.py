@@ -54,7 +54,7 @@ __all__ = [
     "FittedBridge",
     "GaussianBridges",
     "MaxMin",
-    "PairNetwork",
+    "EndsNetwork",
     "SBResidual",
     "SchroedingerProblem",
     "StaticBridge",
@@ -550,7 +550,7 @@ class GaussianBridges:
 # -- max-min ---------------------------------------------------------------------------------------
 
 
-class PairNetwork(nn.Module):
+class EndsNetwork(nn.Module):
     """A network of (t, x0, x1) from one of (t, x): the ends side by side.
 
     Args:
@@ -558,7 +558,7 @@ class PairNetwork(nn.Module):
 
     Example:
         >>> from genpath.networks import MLP
-        >>> network = PairNetwork(MLP(4, (2,), width=8, depth=1))
+        >>> network = EndsNetwork(MLP(4, (2,), width=8, depth=1))
         >>> network(torch.rand(3), torch.rand(3, 2), torch.rand(3, 2)).shape
         torch.Size([3, 2])
     """
@@ -662,7 +662,7 @@ class MaxMin:
             >>> from genpath.laws import Gaussian
             >>> from genpath.networks import MLP
             >>> drift = MLP(1, (1,), width=8, depth=1)
-            >>> game = MaxMin(drift, PairNetwork(MLP(2, (1,), width=8, depth=1)), eps=0.5)
+            >>> game = MaxMin(drift, EndsNetwork(MLP(2, (1,), width=8, depth=1)), eps=0.5)
             >>> ends = Independent(Gaussian((1,)), Gaussian((1,)))
             >>> len(game.fit(ends, torch.Generator().manual_seed(0), steps=2, batch=8))
             2
