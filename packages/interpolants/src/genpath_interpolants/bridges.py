@@ -16,7 +16,7 @@ Four ways to it:
 The bridge is the linear path with γ² = 2ε t(1−t) and the entropic coupling (regularisation 2ε for
 the cost ½|x − y|²): its forward drift is u = b + ε s. The backward drift, of dX = u_B dt + √(2ε) dW
 run from t = 1 down, is b − ε s. (Léonard 2014, arXiv 1308.0215; Albergo, Boffi & Vanden-Eijnden
-2023, arXiv 2303.08797, section 3.5; Shi et al. 2023, arXiv 2303.16852; Peluchetti 2023, arXiv
+2023, arXiv 2303.08797; Shi et al. 2023, arXiv 2303.16852; Peluchetti 2023, arXiv
 2304.00917.) Diffusion is √(2ε) throughout: σ² = 2ε.
 """
 
@@ -289,7 +289,7 @@ def iterative_markovian_fitting(
     coupling, whose bridges are those of √(2ε) W again. Rounds go forward from draws of ρ0 and
     backward from draws of ρ1 in turn, so that the error in one marginal does not grow. The only
     fixed point is the Schrödinger bridge, and KL to it decreases (Shi et al. 2023, arXiv
-    2303.16852, algorithm 1 and theorem 8; Peluchetti 2023, arXiv 2304.00917).
+    2303.16852; Peluchetti 2023, arXiv 2304.00917).
 
     Args:
         base, data: ρ0 and ρ1; draws ``(n, *event)``.
@@ -583,7 +583,7 @@ class MaxMin:
     −½ ∫ E|u|² dt; so the outer maximum is the path of least energy, the Schrödinger bridge, *among
     those that I + γ z reaches*: laws that are a convolution with N(0, γ² I) (`is_reachable`). With
     γ² ≤ 2ε t(1−t) the bridge is one of them. (Albergo, Boffi & Vanden-Eijnden 2023, arXiv
-    2303.08797, theorem 3.9, with that restriction.)
+    2303.08797, on Schrödinger bridges; here with that restriction.)
 
     Args:
         drift: u(t, x), a network or a field.

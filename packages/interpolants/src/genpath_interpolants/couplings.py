@@ -283,7 +283,7 @@ def _soft_minimum(cost: Tensor, r: float, axis: int) -> Tensor:
 def _scaled(cost: Tensor, f: Tensor, g: Tensor, r: float) -> tuple[Tensor, Tensor]:
     """`BLOCK` − 1 iterations by products with e^{(f+g−c)/r}, which is written out once.
 
-    (Schmitzer 2019, arXiv 1610.06519, section 3.1.) A sum that underflows is kept above the least
+    (Schmitzer 2019, arXiv 1610.06519.) A sum that underflows is kept above the least
     number, so that its potential moves as far as it can before the next block.
     """
     tiny = torch.finfo(cost.dtype).tiny

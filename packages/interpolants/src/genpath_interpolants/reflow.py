@@ -7,7 +7,7 @@ Since x0 determines the whole line, b^rec is its rate: the new flow is x ↦ α 
 has the same end X_1, hence the same law at t = 1, and for α = 1 − t, β = t its solutions are
 straight, so that one Euler step is exact. Straight is not optimal: the end map stays what it is;
 a rotation is rectified into straight lines of positive action. (Liu, Gong & Liu 2022, arXiv
-2209.03003; Albergo, Boffi & Vanden-Eijnden 2023, arXiv 2303.08797, section 5.3.) With a learned
+2209.03003; Albergo, Boffi & Vanden-Eijnden 2023, arXiv 2303.08797.) With a learned
 flow, the errors of its end stay in, and those of the new one are added.
 
 `rectified_pairs` makes the pairs, the stage `Reflow` does a whole round in a run, and
