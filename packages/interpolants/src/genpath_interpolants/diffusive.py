@@ -38,7 +38,8 @@ from genpath.schedules import AffineSchedule, Scalar, scalar
 from genpath.spaces import Space
 from genpath.states import Field, per_row
 
-from .general import InterpolantPath, Interpolation, converted_value, paired_times
+from .endpoints import converted_value, paired_times
+from .general import InterpolantPath, Interpolation
 from .paths import LinearPath
 from .relations import EDGE, TimedRule, joint_rules
 from .schedules import linear_schedule

@@ -26,7 +26,7 @@ from genpath.predictions import Prediction, Rule
 from genpath.schedules import AffineSchedule
 from genpath.spaces import Euclidean, Space
 
-from .general import MEANINGS, paired_times
+from .endpoints import MEANINGS, paired_times
 from .paths import LinearPath
 from .schedules import is_covariance_preserving, linear_schedule
 

@@ -27,29 +27,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from genpath.errors import CapabilityError, DomainError, ShapeError, SingularTimeError
+from genpath.errors import CapabilityError, DomainError, ShapeError
 from genpath.generators import MarkovGenerator, flow
 from genpath.paths import Draw
-from genpath.predictions import Prediction, Rule, convert, plan
+from genpath.predictions import Prediction, Rule
 from genpath.schedules import AffineSchedule
 from genpath.spaces import Euclidean, Space
-from genpath.states import describe, per_row, row_times
+from genpath.states import per_row, row_times
 
+from .endpoints import MEANINGS, converted_value, paired_times
 from .kernels import affine_draw, affine_sum
 from .relations import EDGE, PAIRS, Spread, joint_rules, relations
 from .schedules import linear_schedule
 
 __all__ = ["LinearPath"]
-
-MEANINGS = {
-    "velocity": (True, "E[ẋ_t | x_t]"),
-    "interpolant_velocity": (True, "E[∂_t I_t | x_t]"),
-    "denoiser": (False, "E[x1 | x_t]"),
-    "base_denoiser": (False, "E[x0 | x_t]"),
-    "noise": (False, "E[z | x_t]"),
-    "score": (True, "∇log p_t(x_t)"),
-}
-"""Name → whether it is a tangent, and what it is."""
 
 
 @dataclass(frozen=True)
@@ -189,19 +180,7 @@ class LinearPath:
             >>> path.convert("denoiser", {"velocity": torch.ones(1, 1)}, 0.5, x)
             tensor([[1.5000]])
         """
-        times = _checked(row_times(t, x, "LinearPath.convert"), "LinearPath.convert")
-        for rule in plan(self.rules, list(given), want):
-            for singular in getattr(rule, "singular", ()):
-                if bool((times == singular).any()):
-                    source = ", ".join(rule.needs)
-                    raise SingularTimeError(
-                        "LinearPath.convert",
-                        f"{rule.gives} from {source} is infinite at t = {singular:g}.",
-                        got=f"t = {singular:g}",
-                        fix="stop short of it, or predict the quantity itself",
-                    )
-        result: Tensor = convert(self.rules, given, want, times, x)
-        return result
+        return converted_value("LinearPath.convert", self.rules, want, given, t, x)
 
     # -- draws and targets -------------------------------------------------------------------
 
@@ -212,7 +191,7 @@ class LinearPath:
             ShapeError: x0 and x1 do not pair up, or there is not one time per pair.
             DomainError: integer tensors, or x0 and x1 of two dtypes or devices.
         """
-        times = self._paired(t, x0, x1, "LinearPath.draw")
+        times = paired_times(self.state_space, t, x0, x1, "LinearPath.draw")
         z = self._noise(x1, rng)
         if self._blends(x0):
             return Draw(times, self._blend(times, x0, x1, z), x0, x1, z)
@@ -240,7 +219,7 @@ class LinearPath:
         if name != "velocity":  # the other targets are inputs, or have a divisor of their own
             draw = self.draw(t, x0, x1, rng)
             return draw, self.target(name, draw)
-        times = self._paired(t, x0, x1, "LinearPath.draw_with_target")
+        times = paired_times(self.state_space, t, x0, x1, "LinearPath.draw_with_target")
         z = self._noise(x1, rng)
         if self._blends(x0):
             state, target = self._blend(times, x0, x1, z), torch.sub(x1, x0)
@@ -425,32 +404,6 @@ class LinearPath:
         ]
         return all(float(ratio.diff().max()) <= 1e-9 for ratio in ratios)
 
-    def _paired(self, t: Tensor | float, x0: Any, x1: Any, where: str) -> Tensor:
-        tensors = isinstance(x0, Tensor) and isinstance(x1, Tensor)
-        if not tensors or x0.shape != x1.shape:
-            got = f"x0 {describe(x0)}, x1 {describe(x1)}"
-            raise ShapeError(where, "x0 and x1 are tensors that pair up one to one.", got=got)
-        if not (x0.is_floating_point() and x1.is_floating_point()):
-            raise DomainError(
-                where,
-                "states are floating-point tensors.",
-                got=f"x0 {x0.dtype}, x1 {x1.dtype}",
-                fix="convert them, or put a codec between data and states",
-            )
-        if x0.dtype != x1.dtype or x0.device != x1.device:
-            raise DomainError(
-                where,
-                "x0 and x1 have one dtype and one device.",
-                got=f"x0 {x0.dtype} on {x0.device}, x1 {x1.dtype} on {x1.device}",
-                fix="move one of them with .to()",
-            )
-        assert isinstance(self.state_space, Euclidean)
-        self.state_space.check(x1, where)
-        times = row_times(t, x1, where)
-        if times.device.type == "cpu" and not torch.compiler.is_compiling():
-            _checked(times, where)  # elsewhere it would wait for the device
-        return times
-
 
 def _nonzero(scalar: Any) -> bool:
     return float(scalar(torch.linspace(0, 1, 101, dtype=torch.float64)).abs().max()) > 0
@@ -465,15 +418,6 @@ def _row(factor: Tensor, x: Tensor) -> Tensor:
     found = per_row(factor.to(x.dtype), x)
     assert isinstance(found, Tensor)
     return found
-
-
-def _checked(t: Tensor, where: str) -> Tensor:
-    low, high = torch.aminmax(t) if t.numel() else (t.new_zeros(()), t.new_zeros(()))
-    if not (float(low) >= 0 and float(high) <= 1):
-        outside = ~((t >= 0) & (t <= 1))
-        got = ", ".join(f"{float(v):g}" for v in t[outside][:3])
-        raise DomainError(where, "times lie in [0, 1].", got=got)
-    return t
 
 
 def _check_covariance(covariance: Tensor, space: Euclidean, base: str) -> None:

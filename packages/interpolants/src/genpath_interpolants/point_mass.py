@@ -40,8 +40,8 @@ from genpath.spaces import Euclidean, Product, Space
 from genpath.states import per_row
 
 from .diffusive import DiffusivePath
+from .endpoints import converted_value
 from .families import flat_start_schedule
-from .general import converted_value
 from .relations import EDGE, TimedRule, joint_rules
 
 __all__ = ["FromStarts", "PointMass", "PointMassPath", "point", "point_mass"]
