@@ -156,7 +156,8 @@ class EpsSweep:
     width, which can only lower it: KL(ρ*k ‖ ρ̂*k) at draws of ρ*k, from the terms
     log ρ − log ρ̂ + ρ̂/ρ − 1 (with this sign of the control variate none is negative). ρ̂*k is a
     mean of kernels on the samples; ρ*k is exact where the law of the coordinates is a mixture, and
-    a mean of kernels elsewhere. Fresh draws in the place of samples give the floor.
+    a mean of kernels elsewhere. Fresh draws in the place of samples give the floor, which stands
+    for laws as wide as the data: a law that is narrower has a higher one.
 
     Everything is repeated with other draws; standard errors are those of the repeats. All ε share
     the seeds of their repeats, and differences to ε = 0 are paired.
@@ -341,8 +342,8 @@ class Scatter:
             )  # fmt: skip
         seen = Projection.of(self.onto, self.coordinates, scene.data.train)
         law = seen.law(scene.data.law)
-        data = seen(scene.data.test)[: self.count]
-        samples = seen(scene.samples)[: self.count]
+        count = min(self.count, len(scene.data.test), len(scene.samples))
+        data, samples = seen(scene.data.test)[:count], seen(scene.samples)[:count]
         low, high = seen(scene.data.train).aminmax(dim=0)
         margin = 0.1 * (high - low)
         box = [(float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True)]
@@ -354,9 +355,11 @@ class Scatter:
             ):
                 if density is not None:
                     sides = (*box[0], *box[1])
-                    axes.imshow(density, extent=sides, origin="lower", cmap="Blues", aspect="auto")
+                    top = 2 * density.max()  # pale, under the points
+                    axes.imshow(density, extent=sides, origin="lower", cmap="Blues", vmax=top)
                 outside = ((points < low - margin) | (points > high + margin)).any(1).sum()
-                axes.scatter(*points.T.numpy(), s=3, color="tab:red", alpha=0.4, linewidths=0)
+                axes.scatter(*points.T.numpy(), s=4, color="tab:red", alpha=0.7, linewidths=0)
+                axes.set_aspect("equal")
                 axes.set_xlim(*box[0])
                 axes.set_ylim(*box[1])
                 axes.set_xlabel(seen.words[0])
