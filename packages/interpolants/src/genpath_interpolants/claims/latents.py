@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from genpath.couplings import Pairs
@@ -276,6 +275,8 @@ def laws() -> Claim[tuple[LatentLaw, ...]]:
     """The laws themselves, against scipy."""
 
     def check(found: tuple[LatentLaw, ...], trial: Trial) -> Iterator[Evidence]:
+        from scipy import stats
+
         references = (stats.norm(), stats.logistic(), stats.t(5.0))
         edges = torch.linspace(-4, 4, 17, dtype=DOUBLE)
         for law, reference in zip(found, references, strict=True):
@@ -320,4 +321,5 @@ def laws() -> Claim[tuple[LatentLaw, ...]]:
             Control("ν = 4", heavier),
         ),
         entries=("F6",),
+        requires=("scipy",),
     )
