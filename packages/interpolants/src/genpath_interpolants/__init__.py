@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Assumptions as Assumptions,
         check_assumptions as check_assumptions,
     )
+    from genpath_interpolants.boxes import BoxMarginal as BoxMarginal, BoxMixture as BoxMixture
     from genpath_interpolants.bridges import (
         DriftFit as DriftFit,
         EndsNetwork as EndsNetwork,
@@ -105,6 +106,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "assumptions": ("Assumptions", "check_assumptions"),
+        "boxes": ("BoxMarginal", "BoxMixture"),
         "diffusive": ("Diffusive", "DiffusivePath", "brownian_bridge"),
         "families": ("general_mirror", "glued_mirror", "one_sided", "smooth"),
         "gaussianised": ("GaussianisedPath",),

@@ -186,6 +186,11 @@ def _laws(registry: Collector) -> None:
         "genpath_interpolants.claims.exact_laws:claims",
         summary="normal pairs, Schrödinger bridges, points, the sine flow, and what they measure",
     )
+    registry.topic(
+        "boxes",
+        "genpath_interpolants.claims.boxes:claims",
+        summary="data uniform on boxes: the exact marginals of an affine path",
+    )
     for name, options, summary in (
         ("gaussian_mixture", "MixtureData", "a mixture of isotropic normal laws, with its law"),
         ("checkerboard", "Checkerboard", "the dark squares of a board, with their law"),
