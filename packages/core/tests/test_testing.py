@@ -196,7 +196,7 @@ class TestFalseAlarms:
     def test_a_whole_run_stays_below_one_in_a_thousand(self):
         claim = Claim("it", "It.", lambda: 0.0, lambda x, t: mean("it", torch.randn(9, 1) + x, 0.0),
                       (Control("far", lambda x: x + 100),))  # fmt: skip
-        verdicts = list(run_claims([Bound(claim, "law.it")] * 900, search=False))
+        verdicts = list(run_claims([Bound(claim, "law.it")] * 1800, search=False))
         assert false_alarm(verdicts) == pytest.approx(9e-4)
 
 

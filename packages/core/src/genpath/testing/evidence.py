@@ -14,7 +14,7 @@ A tolerance is derived, never chosen until the check passes:
 
 Random evidence errs with probability at most α = `FALSE_ALARM`, over all the m numbers that it
 compares (Bonferroni), where n is large enough for the central limit theorem. A run of fewer than
-1000 pieces of random evidence hence raises a false alarm with probability below 1e-3.
+2000 pieces of random evidence hence raises a false alarm with probability below 1e-3.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
     "refusal",
 ]
 
-FALSE_ALARM = 1e-6
+FALSE_ALARM = 5e-7
 """α: the probability that one piece of random evidence fails although all is right."""
 
 
@@ -313,7 +313,7 @@ def z_bound(comparisons: int) -> float:
 
     Example:
         >>> round(z_bound(1), 2), round(z_bound(100), 2)
-        (4.89, 5.73)
+        (5.03, 5.85)
     """
     return NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * max(comparisons, 1)))
 
