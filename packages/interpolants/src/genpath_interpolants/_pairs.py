@@ -135,6 +135,11 @@ class Pairs(Protocol):
     dtype: torch.dtype
     """Of the work: points, weights and coefficients are given in it."""
 
+    @property
+    def solves(self) -> bool:
+        """Whether the sum of C1 w is had from the others at less cost, in single precision."""
+        ...
+
     def at(self, x: Tensor) -> Pairs:
         """The same with tables in the dtype of the work, on the device of x; made once."""
         ...
@@ -243,6 +248,8 @@ def _atomic(log_terms: Tensor, squares: Tensor, variance: Tensor) -> Tensor:
 class Isotropic:
     """Σ_p = v_p I. Products of matrices in float64, so that expanded squares do not cancel."""
 
+    solves = False
+
     def __init__(self, means: _Means, c0: Tensor, c1: Tensor, floor: float | None) -> None:
         self.means, self.c0, self.c1, self.floor = means, c0, c1, floor
         self.dtype, self.copies = c1.dtype, Copies()
@@ -317,6 +324,8 @@ class Isotropic:
 
 class Shared:
     """Σ_p = diag v, the same for all pairs. Products of matrices in float64."""
+
+    solves = False
 
     def __init__(self, means: _Means, c0: Tensor, c1: Tensor, floor: float | None) -> None:
         self.means, self.c0, self.c1, self.floor = means, c0, c1, floor
@@ -416,13 +425,19 @@ class Diagonal:
             self.turned0 = torch.einsum("pde,pd->pe", basis, means.m0 + means.centre0)
             self.turned1 = torch.einsum("pde,pd->pe", basis, means.m1 + means.centre1)
 
+    @property
+    def solves(self) -> bool:
+        """See `Pairs`."""
+        plain = self.floor is None and self.basis is None and self.dtype == torch.float32
+        return plain and self.base_variance is not None
+
     def at(self, x: Tensor) -> Pairs:
         dtype = x.dtype if self.basis is None else _wide_dtype(x)
         made: Pairs = _at(self, dtype, x.device)
         return made
 
     def scratch(self, weights: Weights, x: Tensor) -> Scratch | None:
-        if self.basis is not None or not _plain(x, weights.alpha, weights.gamma_squared):
+        if self.basis is not None or not plain(x, weights.alpha, weights.gamma_squared):
             return None
         shape = (min(self.rows, len(x)), *self.c1.shape)
         return Scratch(x.new_empty(shape, dtype=self.dtype), x.new_empty(shape, dtype=self.dtype))
@@ -499,6 +514,8 @@ class Diagonal:
 
 class Dense:
     """Any Σ_p, by Cholesky factors in float64: one per pair and time."""
+
+    solves = False
 
     def __init__(self, means: _Means, c0: Tensor, c1: Tensor, floor: float | None) -> None:
         self.means, self.c0, self.c1, self.floor = means, c0, c1, floor
@@ -592,7 +609,7 @@ def _products(means: _Means) -> tuple[tuple[Tensor, Tensor], ...]:
     return ((means.m0, means.m0), (means.m0, means.m1), (means.m1, means.m1))
 
 
-def _plain(*tensors: Tensor) -> bool:
+def plain(*tensors: Tensor) -> bool:
     """Whether no derivative, batching or compilation follows these tensors."""
     if torch.compiler.is_compiling():
         return False

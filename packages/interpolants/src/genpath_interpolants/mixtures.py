@@ -22,7 +22,7 @@ This is the independent answer that learned and converted fields are compared wi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ from genpath.jumps import pick
 from genpath.schedules import AffineSchedule
 from genpath.states import Field, per_row, row_times
 
-from ._pairs import Coefficients, Marks, Pairs, Weights, pairs_of
+from ._pairs import Coefficients, Marks, Pairs, Weights, pairs_of, plain
 
 __all__ = ["FIELDS", "FullMixture", "GaussianMixture", "MixtureMarginal", "Scheduled"]
 
@@ -420,15 +420,29 @@ class MixtureMarginal:
             for name in wanted
             if name != "log_prob"
         }
+        solved = pairs.solves and x.device.type == "cpu" and plain(x)
+        rest = {
+            name: each.pop("C1 w") for name, each in combined.items() if solved and "C1 w" in each
+        }
+        weights = self._weights(times, x.dtype)
+        for name, c in rest.items():
+            _solve(combined[name], c, weights, pairs)
         terms = tuple(dict.fromkeys(term for each in combined.values() for term in each))
+        means = [term for term in terms if term in ("m0", "m1")]
+        passed = [term for term in terms if term not in (*means, "x")]
 
         def make(pairs: Pairs, marks: Marks, _: Any) -> tuple[Tensor, ...]:
-            found = [pairs.sum(marks, term) for term in terms]
-            return (*found, torch.logsumexp(marks.log_terms, 1)) if dense else tuple(found)
+            sums = [pairs.sum(marks, term) for term in passed]
+            sums += [marks.posterior] if means else []
+            return (*sums, torch.logsumexp(marks.log_terms, 1)) if dense else tuple(sums)
 
-        sums = list(self._run(t, x, (), make))
+        sums = list(self._run(t, x, (), make)) if passed or means or dense else []
         density = sums.pop() if dense else None
-        found = dict(zip(terms, sums, strict=True))
+        found = {"x": x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)}
+        if means:  # of all rows at once
+            posterior = sums.pop().to(pairs.dtype)
+            found |= {term: pairs.means.sum(posterior, term).to(x.dtype) for term in means}
+        found |= dict(zip(passed, sums, strict=True))
         values: dict[str, Tensor] = {}
         for name in wanted:
             if density is not None and name == "log_prob":
@@ -438,8 +452,32 @@ class MixtureMarginal:
             for term, c in combined[name].items():
                 c, part = c.to(x.dtype), found[term]
                 total = c * part if total is None else torch.addcmul(total, c, part)
-            values[name] = torch.zeros_like(x) if total is None else total.reshape(x.shape)
-        return values
+            values[name] = torch.zeros_like(x) if total is None else total
+        if rest:
+            small = (weights.beta[:, 0] < NEAR_BASE).expand(len(x)).nonzero()[:, 0]
+            self._add_small(values, rest, t, x, small)
+        return {n: v if n == "log_prob" else v.reshape(x.shape) for n, v in values.items()}
+
+    def _add_small(
+        self,
+        values: dict[str, Tensor],
+        rest: Mapping[str, Tensor],
+        t: Tensor | float,
+        x: Tensor,
+        small: Tensor,
+    ) -> None:
+        """Adds k1 Σ_p π_p C1 w_p in the rows that `_solve` left out."""
+        if not len(small):
+            return
+
+        def make(pairs: Pairs, marks: Marks, _: Any) -> tuple[Tensor, ...]:
+            return (pairs.sum(marks, "C1 w"),)
+
+        row_times = t[small] if isinstance(t, Tensor) and t.dim() else t
+        (found,) = self._run(row_times, x[small], (), make)
+        for name, c in rest.items():
+            factor = c if len(c) == 1 else c[small]
+            values[name].index_add_(0, small, factor.to(x.dtype) * found)
 
     def field(self, name: str) -> Field:
         """The field of a prediction by its name; a joint name "a+b" stacks two on axis 1.
@@ -583,6 +621,27 @@ class MixtureMarginal:
         parts = (schedule.alpha, schedule.beta, schedule.gamma_squared)
         alpha, beta, square = (part(times).unsqueeze(1) for part in parts)
         return Weights.of(alpha, beta, square.clamp_min(0), dtype)
+
+
+NEAR_BASE = 0.08
+"""The β below which `_solve` does not divide by it."""
+
+
+def _solve(terms: dict[str, Tensor], c: Tensor, weights: Weights, pairs: Pairs) -> None:
+    """Puts c Σ_p π_p C1 w_p into other terms, so that no pass over the pairs is made for it.
+
+    For C0 = c0 I, β² C1 w_p = (x − α m0 − β m1) − V w_p with V = α² c0 + γ². Since c is ββ̇ or β it
+    errs by ε |x|/β: rows with β below `NEAR_BASE` get 0.
+    """
+    assert pairs.base_variance is not None
+    alpha, beta = weights.alpha, weights.beta
+    share = torch.where(beta < NEAR_BASE, 0.0, c / (beta**2).clamp_min(NEAR_BASE**2))
+    spread = alpha**2 * pairs.base_variance + weights.gamma_squared
+    added = {"x": share, "m1": -beta * share, "w": -spread * share}
+    if not pairs.means.no_base:
+        added["m0"] = -alpha * share
+    for term, value in added.items():
+        terms[term] = terms[term] + value if term in terms else value
 
 
 def _coefficients(name: str, schedule: AffineSchedule, times: Tensor) -> Coefficients:
