@@ -13,7 +13,6 @@ from genpath.objectives import Regression
 from genpath.paths import ProbabilityPath
 from genpath.spaces import Euclidean
 from genpath_interpolants.mixtures import GaussianMixture, MixtureMarginal
-from genpath_interpolants.paths import LinearPath
 from genpath_interpolants.presets import linear
 
 # the program of docs/index.md: the block that is shown, and run when the pages are built

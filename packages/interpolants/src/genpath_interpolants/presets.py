@@ -4,7 +4,7 @@
 |---|---|---|---|
 | `linear` | (1−t) x0 + t x1 + γ z | any or normal | named |
 | `trigonometric` | cos(πt/2) x0 + sin(πt/2) x1 + γ z | any or normal | named |
-| `rescaled_trigonometric` | √(1−γ²)(cos(πt/2) x0 + sin(πt/2) x1) + γ z | any or normal | √(a t(1−t)) |
+| `rescaled_trigonometric` | √(1−γ²) times trigonometric, + γ z | any or normal | √(a t(1−t)) |
 | `squared_trigonometric` | cos²(πt/2) x0 + sin²(πt/2) x1 + γ z | any or normal | sin(πt)/√2 |
 | `encoding_decoding` | x0 → z at t = ½ → x1 | any or normal | sin(πt) |
 | `variance_preserving` | √(1−t²) x0 + t x1 | normal | 0 |

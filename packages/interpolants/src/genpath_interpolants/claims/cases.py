@@ -76,7 +76,7 @@ class Case:
     @property
     def law(self) -> GaussianMixture:
         """The law of x1."""
-        return self.marginal.mixture
+        return cast(GaussianMixture, self.marginal.mixture)
 
     @property
     def words(self) -> str:

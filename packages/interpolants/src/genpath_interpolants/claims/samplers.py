@@ -37,7 +37,6 @@ from genpath.testing import (
 )
 
 from ..mixtures import MixtureMarginal
-from ..paths import LinearPath
 from ..presets import linear
 from .cases import (
     DOUBLE,
