@@ -30,9 +30,11 @@ from genpath.predictions import converted
 from genpath.samplers import Solver
 from genpath.states import batch_size, chunks, gather
 
+from .auxiliary import forward_drift
 from .diagnostics import marginal_report
+from .distances import kl_terms, log_density_error
 from .dynamics import DiffusiveSDE, Shape, eps_schedule
-from .likelihoods import SDELikelihood, forward_drift, kl_terms, log_density_error
+from .likelihoods import SDELikelihood
 from .samplers import StochasticHeun
 
 __all__ = [

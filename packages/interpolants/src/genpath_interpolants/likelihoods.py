@@ -30,82 +30,31 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from genpath.divergences import exact_divergence, hutchinson_divergence
-from genpath.errors import CapabilityError, DomainError, ShapeError
+from genpath.errors import CapabilityError, DomainError
 from genpath.generators import MarkovGenerator
 from genpath.grids import TimeGrid
 from genpath.laws import DensityLaw
 from genpath.likelihoods import LogLikelihood, SolvedFlow
 from genpath.models import ODE, Model
-from genpath.noises import FactorNoise, ScalarNoise
-from genpath.parts import Parts
-from genpath.predictions import converted
 from genpath.samplers import Carry, Euler, Sampler, integrate
-from genpath.spaces import Euclidean, Product
+from genpath.spaces import Euclidean
 from genpath.states import Field, batch_size, chunks, repeat
 
-from .dynamics import Eps, Shape, drifts, eps_schedule
+from .auxiliary import (
+    POINT,
+    PROBE,
+    WEIGHT,
+    Direction,
+    auxiliary,
+    eps_at,
+    forward_drift,
+    no_noise,
+)
+from .distances import Estimate
+from .dynamics import Eps, Shape, eps_schedule
 from .samplers import StochasticHeun
 
-__all__ = [
-    "Estimate",
-    "KernelDensity",
-    "LogDensityError",
-    "PathDiagnostics",
-    "SDELikelihood",
-    "auxiliary",
-    "backward_drift",
-    "cross_entropy",
-    "cross_entropy_ode",
-    "density",
-    "forward_drift",
-    "kl_monte_carlo",
-    "kl_terms",
-    "log_density_error",
-    "path_diagnostics",
-    "projected_kl",
-    "sde",
-]
-
-POINT, PROBE, WEIGHT = "x", "probe", "log_weight"
-Direction = Literal["forward", "backward"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its error.
-
-    Args:
-        value: the mean.
-        standard_error: its standard error; NaN for one term.
-        count: how many independent terms.
-        inner: paths per term, where a term is itself a logarithm of a mean.
-        bias: what those inner means add to the value, to first order in 1/inner; 0 for none.
-
-    Example:
-        >>> Estimate.of(torch.tensor([1.0, 3.0]), "example")
-        Estimate(value=2.0, standard_error=1.0, count=2, inner=1, bias=0.0)
-    """
-
-    value: float
-    standard_error: float
-    count: int
-    inner: int = 1
-    bias: float = 0.0
-
-    @classmethod
-    def of(cls, terms: Tensor, where: str, *, inner: int = 1, bias: float = 0.0) -> Estimate:
-        """The mean of independent terms ``(n,)``.
-
-        Raises:
-            DomainError: there is no term.
-        """
-        count = len(terms)
-        if not count:
-            raise DomainError(where, "a mean needs a row or more.", got="an empty batch")
-        numbers = terms.double()
-        error = float(numbers.std()) / math.sqrt(count) if count > 1 else math.nan
-        return cls(float(numbers.mean()), error, count, inner, bias)
+__all__ = ["SDELikelihood", "density", "sde"]
 
 
 # -- the flow --------------------------------------------------------------------------------------
@@ -182,103 +131,6 @@ def _along(
         return law.log_prob(x)
     arrived, log_det = solve(t, end, x, rng)
     return law.log_prob(arrived) + log_det
-
-
-# -- drifts and the auxiliary generator ------------------------------------------------------------
-
-
-def forward_drift(model: Model, eps: Eps) -> Field:
-    """b_F = b + ε s of a model, from one evaluation of its network.
-
-    Args:
-        model: one whose prediction leads to velocity and score (to the velocity alone for ε = 0).
-        eps: ε, a number or a function of time.
-
-    Raises:
-        CapabilityError: the prediction does not lead there.
-
-    Example:
-        >>> from genpath import Gaussian
-        >>> from genpath_interpolants.presets import linear
-        >>> path = linear(Euclidean(1), base="gaussian")
-        >>> model = Model(lambda t, x: 0 * x, path, Gaussian((1,)))  # s = −x/(1 − t) for b = 0
-        >>> forward_drift(model, 0.5)(torch.zeros(1), torch.ones(1, 1))
-        tensor([[-0.5000]])
-    """
-    return _drift(model, eps, 0)
-
-
-def backward_drift(model: Model, eps: Eps) -> Field:
-    """b_B = b − ε s of a model, from one evaluation of its network; see `forward_drift`."""
-    return _drift(model, eps, 1)
-
-
-def _drift(model: Model, eps: Eps, side: int) -> Field:
-    source = model.field if model.guide is None else model.guide(model.field)
-    if _none(eps):
-        return converted(model.path.rules, model.predict, source, "velocity")
-    return drifts(model.path, model.predict, source, eps)[side]
-
-
-def _none(eps: Eps) -> bool:
-    return not callable(eps) and eps == 0
-
-
-def _at(eps: Eps, t: Tensor) -> Tensor:
-    return eps(t) if callable(eps) else torch.full_like(t, eps)
-
-
-def auxiliary(
-    space: Euclidean,
-    drift: Field,
-    eps: Eps,
-    *,
-    direction: Direction = "forward",
-    divergence: Literal["exact", "hutchinson", "none"] = "exact",
-    killing: Field | None = None,
-) -> MarkovGenerator:
-    r"""The auxiliary SDE of a density formula, with its exponent as one more coordinate.
-
-        forward:   dZ = −f(1−τ, Z) dτ + √(2ε(1−τ)) dW,   dlog w = −(div f + r)(1−τ, Z) dτ
-        backward:  dY =  f(t, Y) dt  + √(2ε(t)) dW,      dlog w = (div f − r)(t, Y) dt
-
-    with f the drift of the process whose density is wanted: b_F of the forward SDE, b_B of the
-    backward one. These are not the SDEs that sample (those have the other drift each), and the
-    first runs in τ = 1 − t. States are {x, log_weight, probe}; the probe, a fact of its row, is
-    there for "hutchinson". A sampler of order two for (x, log w) errs by O(h²) in E[w f(x)].
-
-    Args:
-        space: R^d.
-        drift: f, ``(t, x) -> (batch, *event)``.
-        eps: ε ≥ 0.
-        direction: which process's density.
-        divergence: "exact", "hutchinson", or "none" to leave div f out of log w.
-        killing: r(t, x), ``(batch,)``; negative values let mass grow.
-
-    Example:
-        >>> gen = auxiliary(Euclidean(1), lambda t, x: 3 * x, 0.5)
-        >>> gen(0.0, {"x": torch.ones(1, 1), "log_weight": torch.zeros(1)}).velocity
-        {'x': tensor([[-3.]]), 'log_weight': tensor([-3.])}
-    """
-    back = direction == "forward"
-    sign, still = -1.0 if back else 1.0, _none(eps)
-
-    def evaluate(clock: Tensor, state: Any) -> Parts:
-        t, x = 1 - clock if back else clock, state[POINT]
-        if divergence == "exact":
-            value, trace = exact_divergence(space, drift, t, x)
-        elif divergence == "hutchinson":
-            value, trace = hutchinson_divergence(space, drift, t, x, state[PROBE])
-        else:
-            value, trace = drift(t, x), torch.zeros_like(t)
-        rate = sign * trace if killing is None else sign * trace - killing(t, x)
-        velocity = {POINT: sign * value, WEIGHT: rate}
-        if still:
-            return Parts(velocity)
-        return Parts(velocity, FactorNoise({POINT: ScalarNoise(torch.sqrt(2 * _at(eps, t)))}))
-
-    has = frozenset({"velocity"} if still else {"velocity", "diffusion"})
-    return MarkovGenerator(Product({POINT: space, WEIGHT: Euclidean()}), evaluate, has)
 
 
 # -- densities of SDEs -----------------------------------------------------------------------------
@@ -467,7 +319,7 @@ class SDELikelihood:
     @property
     def _settled(self) -> bool:
         """Whether every path of a point is the same."""
-        return self.divergence == "exact" and not callable(self.eps) and self.eps == 0
+        return self.divergence == "exact" and no_noise(self.eps)
 
     def _gain(self, score: Field, alone: bool = False) -> Field:
         """r − ε|s|² as a killing rate."""
@@ -476,7 +328,7 @@ class SDELikelihood:
         def rate(t: Tensor, x: Any) -> Tensor:
             s = score(t, x)
             square = s.flatten(1).square().sum(1) if s.dim() > 1 else s * s
-            gain: Tensor = -_at(self.eps, t) * square
+            gain: Tensor = -eps_at(self.eps, t) * square
             return gain if killing is None else gain + killing(t, x)
 
         return rate
@@ -570,280 +422,3 @@ def sde(eps: float, shape: Shape, method: str, **options: Any) -> SDELikelihood:
     """
     sampler: Sampler = StochasticHeun() if method == "heun" else Euler()
     return SDELikelihood(eps_schedule(eps, shape), sampler=sampler, **options)
-
-
-# -- cross-entropies -------------------------------------------------------------------------------
-
-
-def cross_entropy(scores: LogLikelihood, inner: int = 1) -> Estimate:
-    """−E log p̂ from the scores of rows, with what an inner mean adds to it.
-
-    Where a score is the logarithm of a mean over ``inner`` paths ("unbiased for p"), −log is biased
-    up, by ½ of its squared standard error to first order: that is reported, not subtracted.
-
-    Args:
-        scores: of rows of the law whose cross-entropy is wanted.
-        inner: paths per row.
-
-    Raises:
-        DomainError: no rows.
-
-    Example:
-        >>> scores = LogLikelihood(torch.tensor([-1.0, -3.0]), torch.ones(2), "unbiased for p")
-        >>> found = cross_entropy(scores, inner=16)
-        >>> found.value, found.bias
-        (2.0, 0.5)
-    """
-    bias = 0.0
-    if scores.kind == "unbiased for p" and len(scores.value):
-        bias = 0.5 * float(scores.standard_error.double().square().mean())
-    return Estimate.of(-scores.value, "cross_entropy", inner=inner, bias=bias)
-
-
-def cross_entropy_ode(
-    gen: MarkovGenerator | Model,
-    x: Tensor,
-    law: DensityLaw,
-    rng: torch.Generator,
-    *,
-    from_: Literal["base", "data"] = "base",
-    **options: Any,
-) -> Estimate:
-    """H(p_1 ‖ p̂_1) of data, or H(p_0 ‖ p̂_0) of base draws, under the flow's two models.
-
-    Args:
-        gen: a flow or a model.
-        x: draws of p_1 for ``from_="base"``, of p_0 for ``"data"``: ``(batch, *event)``.
-        law: at the other end.
-        rng: for the probes.
-        from_: the end whose law is given.
-        **options: of `density`.
-
-    Example:
-        >>> from genpath import Gaussian, flow
-        >>> gen, law = flow(Euclidean(1), lambda t, x: x), Gaussian((1,))
-        >>> found = cross_entropy_ode(gen, torch.tensor([[1.0], [-1.0]]), law, torch.Generator())
-        >>> round(found.value, 4)  # 1 + ½ log 2π + ½ e^{−2}
-        1.9866
-    """
-    scores = density(gen, x, 1.0 if from_ == "base" else 0.0, law, rng, from_=from_, **options)
-    return cross_entropy(scores)
-
-
-@dataclass(frozen=True)
-class PathDiagnostics:
-    """How uneven the paths of a density estimate are.
-
-    Args:
-        variance: of A − log R over the paths ``(batch,)``: 0 exactly where Jensen loses nothing.
-        gap: what Jensen's inequality loses ``(batch,)``, estimated from the same paths.
-        ess: effective number of paths ``(batch,)``, (Σw)²/Σw².
-    """
-
-    variance: Tensor
-    gap: Tensor
-    ess: Tensor
-
-
-def path_diagnostics(terms: Tensor) -> PathDiagnostics:
-    """The diagnostics of path terms log R − A ``(batch, paths)``, two paths or more.
-
-    −log E e^{−A}R = E[A − log R] holds where A − log R is constant over the paths, not A + log R.
-
-    Raises:
-        ShapeError: fewer than two paths.
-
-    Example:
-        >>> path_diagnostics(torch.tensor([[1.0, 1.0], [0.0, 2.0]])).gap
-        tensor([0.0000, 0.4338])
-    """
-    if terms.dim() != 2 or terms.shape[1] < 2:
-        raise ShapeError(
-            "path_diagnostics", "terms are (batch, paths), paths ≥ 2.", got=f"{tuple(terms.shape)}"
-        )
-    total = torch.logsumexp(terms, 1)
-    gap = total - math.log(terms.shape[1]) - terms.mean(1)
-    ess = torch.exp(2 * total - torch.logsumexp(2 * terms, 1))
-    return PathDiagnostics(terms.var(1), gap, ess)
-
-
-# -- distances from densities ----------------------------------------------------------------------
-
-
-def kl_terms(log_p: Tensor, log_q: Tensor, *, control_variate: bool = True) -> Tensor:
-    """log p − log q + (q/p − 1) at draws of p: terms with mean KL(p ‖ q), none of them negative.
-
-    The bracket has mean 0 (where q ≪ p) and takes most of the variance off. Subtracting it, as it
-    is printed in places, keeps the mean and raises the variance.
-
-    Args:
-        log_p, log_q: log-densities at the same draws ``(n,)``.
-        control_variate: False leaves the bracket out.
-
-    Example:
-        >>> kl_terms(torch.zeros(2), torch.tensor([0.0, 1.0]))  # −1 + (e − 1)
-        tensor([0.0000, 0.7183])
-    """
-    ratio = log_q - log_p
-    return torch.expm1(ratio) - ratio if control_variate else -ratio
-
-
-LogDensity = Callable[[Tensor], Tensor]
-
-
-def kl_monte_carlo(
-    log_p: LogDensity, log_q: LogDensity, x: Tensor, *, control_variate: bool = True
-) -> Estimate:
-    """KL(p ‖ q) from draws of p, by `kl_terms`.
-
-    Args:
-        log_p, log_q: log-densities ``(n, *event) -> (n,)``.
-        x: draws of p.
-        control_variate: see `kl_terms`.
-
-    Raises:
-        DomainError: no draws.
-
-    Example:
-        >>> from genpath import Gaussian
-        >>> p, q, rng = Gaussian((1,)), Gaussian((1,), mean=0.1), torch.Generator().manual_seed(0)
-        >>> found = kl_monte_carlo(p.log_prob, q.log_prob, p.sample(1000, rng))
-        >>> abs(found.value - 0.005) < 5 * found.standard_error
-        True
-    """
-    terms = kl_terms(log_p(x), log_q(x), control_variate=control_variate)
-    return Estimate.of(terms, "kl_monte_carlo")
-
-
-@dataclass(frozen=True)
-class LogDensityError:
-    """Mean and variance of |log p − log p̂|.
-
-    Args:
-        mean, variance: over the points.
-        standard_error: of the mean.
-        count: points.
-    """
-
-    mean: float
-    variance: float
-    standard_error: float
-    count: int
-
-
-def log_density_error(log_p: Tensor, log_q: Tensor) -> LogDensityError:
-    """E|log p − log p̂| and its variance over points, nats.
-
-    Args:
-        log_p, log_q: two log-densities at the same points ``(n,)``, n ≥ 2.
-
-    Raises:
-        ShapeError: they do not pair up.
-        DomainError: fewer than two points.
-
-    Example:
-        >>> found = log_density_error(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5]))
-        >>> found.mean, found.variance
-        (0.5, 0.0)
-    """
-    if log_p.shape != log_q.shape:
-        raise ShapeError(
-            "log_density_error",
-            "the log-densities are those of the same points.",
-            got=f"{tuple(log_p.shape)} and {tuple(log_q.shape)}",
-        )
-    gap = (log_p - log_q).abs().double()
-    if len(gap) < 2:
-        raise DomainError("log_density_error", "a variance needs two points.", got=str(len(gap)))
-    variance = float(gap.var())
-    return LogDensityError(float(gap.mean()), variance, math.sqrt(variance / len(gap)), len(gap))
-
-
-@dataclass(frozen=True)
-class KernelDensity:
-    """A normal kernel at each of n points: n^{−1} Σ_i N(x; x_i, h² diag(s²)).
-
-    s are the points' standard deviations; h is Scott's n^{−1/(d+4)} if None.
-
-    Args:
-        points: ``(n, d)``, n ≥ 2.
-        bandwidth: h > 0, in units of the standard deviations.
-        chunk: queries compared with all points at once.
-
-    Raises:
-        ShapeError: the points are not ``(n, d)`` with n ≥ 2.
-        DomainError: h ≤ 0, or a constant coordinate.
-
-    Example:
-        >>> kernels = KernelDensity(torch.tensor([[-1.0], [1.0]]), bandwidth=1.0)  # s = √2
-        >>> kernels.log_prob(torch.zeros(1, 1))  # −¼ − ½ log 4π
-        tensor([-1.5155])
-    """
-
-    points: Tensor
-    bandwidth: float | None = None
-    chunk: int = 512
-
-    def __post_init__(self) -> None:
-        if self.points.dim() != 2 or len(self.points) < 2:
-            raise ShapeError(
-                "KernelDensity",
-                "points are (n, d) with n ≥ 2.",
-                got=f"{tuple(self.points.shape)}",
-            )
-        small = self.bandwidth is not None and not self.bandwidth > 0
-        if small or not bool((self.points.std(0) > 0).all()):
-            raise DomainError(
-                "KernelDensity", "the bandwidth is positive, and no coordinate is constant."
-            )
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """The log-density ``(batch,)`` at points ``(batch, d)``."""
-        count, size = self.points.shape
-        width = self.bandwidth if self.bandwidth is not None else count ** (-1 / (size + 4))
-        scale = width * self.points.std(0)
-        centres = self.points / scale
-        constant = scale.log().sum() + 0.5 * size * math.log(2 * math.pi) + math.log(count)
-        found = []
-        for piece in chunks(x, self.chunk):
-            squares = torch.cdist(piece / scale, centres).square()
-            found.append(torch.logsumexp(-0.5 * squares, 1) - constant)
-        return torch.cat(found)
-
-
-def projected_kl(
-    samples: Tensor,
-    reference: Tensor,
-    coordinates: tuple[int, ...] = (0, 1),
-    *,
-    bandwidth: float | None = None,
-) -> Estimate:
-    """KL of a reference from samples in a few coordinates, both by kernels: the metric of E4.
-
-    Half of the reference gives its kernels, the other half the draws at which the terms are taken,
-    so that no draw meets its own kernel. The smoothing of the kernels is common to both laws.
-
-    Args:
-        samples: of the model, ``(n, d)``.
-        reference: of the data, ``(m, d)``.
-        coordinates: which are kept.
-        bandwidth: of `KernelDensity`.
-
-    Raises:
-        DomainError: fewer than four reference rows.
-
-    Example:
-        >>> rng = torch.Generator().manual_seed(0)
-        >>> x, y = torch.randn(2, 2000, 5, generator=rng)
-        >>> abs(projected_kl(x, y).value) < 0.05, projected_kl(x + 1, y).value > 0.5
-        (True, True)
-    """
-    index = list(coordinates)
-    kept, half = reference[:, index], len(reference) // 2
-    if half < 2:
-        raise DomainError(
-            "projected_kl", "a reference has four rows or more.", got=str(len(reference))
-        )
-    true = KernelDensity(kept[:half], bandwidth)
-    model = KernelDensity(samples[: max(half, 2), index], bandwidth)
-    return kl_monte_carlo(true.log_prob, model.log_prob, kept[half:])

@@ -23,9 +23,9 @@ from genpath.evaluation import Figure, Findings, Scene, Text
 from genpath.laws import DensityLaw
 from genpath.samplers import Solver
 
+from .distances import kl_terms
 from .dynamics import Shape
 from .evaluations import curve, noisy, plus_minus, solver, table
-from .likelihoods import kl_terms
 from .mixtures import FullMixture, GaussianMixture
 
 __all__ = ["EpsSweep", "Projection", "Scatter", "blurred", "energy_distance", "widened"]

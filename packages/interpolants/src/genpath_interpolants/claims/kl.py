@@ -19,20 +19,18 @@ from genpath.models import Model
 from genpath.schedules import AffineSchedule
 from genpath.testing import Claim, Control, Evidence, Trial, at_most, dial, equal, exact, near
 
-from ..control import (
-    ErrorCurves,
-    choose_eps,
+from ..bounds import (
     kl_bound,
     kl_bound_curves,
     kl_bound_drifts,
     kl_bound_vs,
     kl_rate,
     kl_rate_of_densities,
-    optimal_eps,
-    optimal_eps_schedule,
 )
+from ..control import ErrorCurves, choose_eps, optimal_eps, optimal_eps_schedule
+from ..distances import kl_terms, log_density_error
 from ..finite_volume import FiniteVolume
-from ..likelihoods import density, kl_terms, log_density_error
+from ..likelihoods import density
 from ..presets import linear
 from .cases import DOUBLE, LINE, cases, line_mixture, normal, scaled_field
 

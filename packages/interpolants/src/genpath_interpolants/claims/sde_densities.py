@@ -38,17 +38,11 @@ from genpath.testing import (
     near,
 )
 
+from ..auxiliary import backward_drift, forward_drift
 from ..dynamics import Tabulated
+from ..entropies import PathDiagnostics, cross_entropy, path_diagnostics
 from ..finite_volume import FiniteVolume
-from ..likelihoods import (
-    PathDiagnostics,
-    SDELikelihood,
-    backward_drift,
-    cross_entropy,
-    density,
-    forward_drift,
-    path_diagnostics,
-)
+from ..likelihoods import SDELikelihood, density
 from ..mixtures import GaussianMixture
 from .cases import DOUBLE, LINE, Case, cases, log_density, normal
 
