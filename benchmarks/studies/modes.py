@@ -14,7 +14,8 @@ dX = (b + ε s) dt + √(2ε) dW for several ε, and its samples are compared wi
   weights  total variation between the modes' weights and the samples' shares
 
 and, without samples, with the bound KL(ρ1 ‖ ρ̂1) ≤ ∫ E|δb + ε δs|²/(4ε) dt from the errors of the
-networks against the exact fields (ε > 0), and with KL(ρ1 ‖ ρ̂1) itself by the flow (ε = 0).
+networks against the exact fields (ε > 0), and with KL(ρ1 ‖ ρ̂1) itself: by the flow (ε = 0), and by
+weighted paths of the reverse SDE (ε > 0).
 
 The floor is an exact sample of the same size in the place of the model's; the exact fields, solved
 with the same steps, show what the steps cost.
@@ -38,14 +39,15 @@ from genpath.predictions import converted
 from genpath.samplers import RungeKutta, integrate
 from genpath.tableaus import RK4
 from genpath_interpolants.data import five_modes_law
+from genpath_interpolants.distances import kl_terms
 from genpath_interpolants.dynamics import DiffusiveSDE
-from genpath_interpolants.likelihoods import kl_terms
 from genpath_interpolants.mixtures import MixtureMarginal
 from genpath_interpolants.networks import PairNetwork
 from genpath_interpolants.presets import linear
 from genpath_interpolants.samplers import StochasticHeun, cosine
 from genpath_interpolants.sweeps import Projection, blurred, energy_distance, widened
 
+from ._densities import reverse_log_prob
 from ._training import RESULTS, Job, OneTime, Store, trained
 
 SIZE = 128
@@ -67,10 +69,15 @@ COMBINATIONS = {
 FLOWS = {"b": ("velocity", "score"), **{n: COMBINATIONS[n] for n in ("(v, s)", "(v, η)")}}
 EXACT, FLOOR = "exact fields", "floor"
 EPS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+NOISY = (0.5, 1.0, 2.5, 5.0)  # where the density of the SDE is measured
 STEPS = {0.0: 50, 0.05: 50, 0.1: 50, 0.25: 50, 0.5: 50, 1.0: 50, 2.5: 75, 5.0: 150, 10.0: 250}
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2)  # of evaluation
+REPEATS = (0, 1)  # of training; samples are drawn from the first
 PLANES = ("coordinates", "random", "principal")
 EDGE = 1e-3
+
+Networks = dict[str, nn.Module]
+"""Quantity → network."""
 
 
 def job(predict: str, protocol: dict[str, Any], seed: int = 0) -> Job:
@@ -78,7 +85,7 @@ def job(predict: str, protocol: dict[str, Any], seed: int = 0) -> Job:
     return Job(predict, NETWORK, antithetic=predict in SYMMETRIC, seed=seed, **protocol)
 
 
-def model_of(names: tuple[str, str], networks: dict[str, nn.Module]) -> Model:
+def model_of(names: tuple[str, str], networks: Networks) -> Model:
     """The model of two networks; of the exact fields where there are none."""
     predict = "+".join(names)
     field: Any = ORACLE.field(predict)
@@ -148,7 +155,7 @@ def sampled(model: Model, eps: float, count: int, steps: int, seed: int, device:
 
 @torch.no_grad()
 def errors_of(
-    names: tuple[str, str], networks: dict[str, nn.Module], count: int, device: str
+    names: tuple[str, str], networks: Networks, count: int, device: str
 ) -> dict[str, Any]:
     """Excess losses of b and s, ε*, and the bound on KL for every ε > 0."""
     rng = torch.Generator(device).manual_seed(7)
@@ -181,6 +188,21 @@ def errors_of(
     }
 
 
+def process_kl(
+    model: Model, eps: float, count: int, paths: int, steps: int, device: str
+) -> dict[str, float]:
+    """KL(ρ1 ‖ ρ̂1) of the SDE with noise ε, by weighted paths of its reverse."""
+    rng = torch.Generator(device).manual_seed(13)
+    x = LAW.to(device).sample(count, rng)
+    log_q, inner = reverse_log_prob(model, BASE, x, eps, cosine(steps).times, paths, rng)
+    terms = (LAW.log_prob(x.cpu()) - log_q.cpu()).double()
+    return {
+        "kl": float(terms.mean()),
+        "error": float(terms.std()) / math.sqrt(count),
+        "bias": 0.5 * float(inner.square().mean()),
+    }
+
+
 @torch.no_grad()
 def flow_kl(model: Model, count: int, steps: int, device: str) -> dict[str, float]:
     """KL(ρ1 ‖ ρ̂1) of the flow: log-densities by RK4 on a cosine grid, one probe per row."""
@@ -198,42 +220,62 @@ def flow_kl(model: Model, count: int, steps: int, device: str) -> dict[str, floa
 # -- the study -------------------------------------------------------------------------------------
 
 
-def run(store: Store, networks: dict[str, nn.Module], sizes: dict[str, Any], device: str) -> None:
+def mark(repeat: int) -> str:
+    """What is added to a cell's key for another training seed."""
+    return " (second training)" if repeat else ""
+
+
+def run(store: Store, trainings: list[Networks], sizes: dict[str, Any], device: str) -> None:
     """All cells, those that tell most first."""
     count, reference = sizes["samples"], Reference(sizes["samples"])
-    for name, names in COMBINATIONS.items():
-        store.cell(f"errors {name}", partial(errors_of, names, networks, sizes["draws"], device))
-    for name, names in FLOWS.items():
-        model = model_of(names, networks)
-        store.cell(f"flow {name}", partial(flow_kl, model, sizes["points"], sizes["flow"], device))
-    exact = model_of(COMBINATIONS["(b, s)"], {})
-    store.cell(f"flow {EXACT}", partial(flow_kl, exact, sizes["points"], sizes["flow"], "cpu"))
-    runs = {**COMBINATIONS, EXACT: COMBINATIONS["(b, s)"]}
+    scored, exact = (sizes["points"], sizes["flow"]), model_of(COMBINATIONS["(b, s)"], {})
+    for repeat, networks in enumerate(trainings):
+        for name, names in COMBINATIONS.items():
+            errors = partial(errors_of, names, networks, sizes["draws"], device)
+            store.cell(f"errors {name}{mark(repeat)}", errors)
+        for name, names in FLOWS.items():
+            flow = partial(flow_kl, model_of(names, networks), *scored, device)
+            store.cell(f"flow {name}{mark(repeat)}", flow)
+    store.cell(f"flow {EXACT}", partial(flow_kl, exact, *scored, "cpu"))
+    points, paths, steps = sizes["process"]
+    for eps in NOISY:
+        for name, names in COMBINATIONS.items():
+            model = model_of(names, trainings[0])
+            process = partial(process_kl, model, eps, points, paths, steps, device)
+            store.cell(f"process {name}|{eps:g}", process)
+        process = partial(process_kl, exact, eps, points, paths, steps, "cpu")
+        store.cell(f"process {EXACT}|{eps:g}", process)
 
-    def cell(name: str, eps: float, seed: int) -> dict[str, float]:
-        model, place = (exact, "cpu") if name == EXACT else (model_of(runs[name], networks), device)
+    def samples(name: str, eps: float, seed: int) -> dict[str, float]:
+        if name == FLOOR:
+            rng = torch.Generator().manual_seed(1000 + seed)
+            return reference.measured(LAW.sample(count, rng))
+        model, place = exact, "cpu"
+        if name != EXACT:
+            model, place = model_of(COMBINATIONS[name], trainings[0]), device
         steps = sizes["fine"] * STEPS[eps]
         return reference.measured(sampled(model, eps, count, steps, seed, place))
 
-    def floor(seed: int) -> dict[str, float]:
-        return reference.measured(LAW.sample(count, torch.Generator().manual_seed(1000 + seed)))
+    def cell(name: str, eps: float, seed: int) -> None:
+        store.cell(f"{name}|{eps:g}|{seed}", partial(samples, name, eps, seed))
 
     for seed in SEEDS:
-        store.cell(f"{FLOOR}|0|{seed}", partial(floor, seed))
+        cell(FLOOR, 0.0, seed)
         for eps in EPS:
-            for name in runs:
+            for name in (*COMBINATIONS, EXACT):
                 if eps or name != "(b, η)":  # without noise that is the flow of b, as (b, s) is
-                    store.cell(f"{name}|{eps:g}|{seed}", partial(cell, name, eps, seed))
+                    cell(name, eps, seed)
 
 
 def curves(store: Store, name: str, what: str) -> tuple[list[float], list[float], list[float]]:
-    """ε, means and standard errors over the seeds."""
+    """ε, means and standard errors over the evaluation seeds."""
     found: dict[float, list[float]] = {}
     for key, cell in store.cells.items():
-        if key.count("|") == 2:
-            who, eps, _ = key.split("|")
-            if who == name or (who == "(b, s)" and name == "(b, η)" and float(eps) == 0):
-                found.setdefault(float(eps), []).append(cell[what])
+        who, eps, *_ = (*key.split("|"), "")
+        if who == "(b, s)" and name == "(b, η)" and eps == "0":
+            who = name  # without noise they are one flow
+        if who == name:
+            found.setdefault(float(eps), []).append(cell[what])
     order = sorted(found)
     errors = [
         float(np.std(found[e], ddof=1)) / math.sqrt(len(found[e]))
@@ -245,7 +287,8 @@ def curves(store: Store, name: str, what: str) -> tuple[list[float], list[float]
 
 
 def shown(value: float, error: float) -> str:
-    return f"{value:.4f} ± {error:.4f}" if abs(value) < 10 else f"{value:.1f} ± {error:.1f}"
+    digits = 4 if abs(value) < 1 else 2
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
 def table(store: Store, what: str) -> list[str]:
@@ -272,7 +315,8 @@ def markdown(store: Store) -> str:
         lines += table(store, what)
     lines += ["## Without samples", "", "| | ΔL_b | ΔL_s | correlation | ε* = √(ΔL_b/ΔL_s) | least "
               "bound on KL |", "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
-    for name in COMBINATIONS:
+    trainings = [f"{n}{mark(k)}" for k in REPEATS for n in COMBINATIONS]
+    for name in trainings:
         cell = cells.get(f"errors {name}")
         if cell:
             keys = ("velocity excess", "score excess", "correlation", "best eps", "least bound")
@@ -280,18 +324,23 @@ def markdown(store: Store) -> str:
     lines += ["", "Bound ∫ E|δb + ε δs|²/(4ε) dt on KL(ρ1 ‖ ρ̂1), nats:", ""]
     lines += ["| | " + " | ".join(f"ε = {e:g}" for e in EPS[1:]) + " |"]
     lines += ["|---|" + "---:|" * (len(EPS) - 1)]
-    for name in COMBINATIONS:
+    for name in trainings:
         cell = cells.get(f"errors {name}")
         if cell:
             bounds = (cell["bound"][f"{e:g}"] for e in EPS[1:])
             lines.append(
                 f"| {name} | " + " | ".join(f"{m:.2f} ± {s:.2f}" for m, s in bounds) + " |"
             )
-    lines += ["", "| the flow, ε = 0 | KL(ρ1 ‖ ρ̂1), nats, all dimensions |", "|---|---:|"]
-    for name in (*FLOWS, EXACT):
-        cell = cells.get(f"flow {name}")
-        if cell:
-            lines.append(f"| {name} | {cell['kl']:.3f} ± {cell['error']:.3f} |")
+    lines += ["", "KL(ρ1 ‖ ρ̂1) in all dimensions, nats:", ""]
+    lines += ["| | ε = 0 | " + " | ".join(f"ε = {e:g}" for e in NOISY) + " |"]
+    lines += ["|---|---:|" + "---:|" * len(NOISY)]
+    for name in (*trainings, EXACT):
+        flow = name.replace("(b, s)", "b").replace("(b, η)", "b")
+        row = [cells.get(f"flow {flow}")]
+        row += [cells.get(f"process {name}|{e:g}") for e in NOISY]
+        if any(row):
+            words = (f"{c['kl']:.3f} ± {c['error']:.3f}" if c else "" for c in row)
+            lines.append(f"| {name} | " + " | ".join(words) + " |")
     lines += [
         "",
         "## Training",
@@ -347,42 +396,72 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="the long protocol, for a GPU")
     parser.add_argument("--fast", action="store_true", help="20 steps and few draws: does it run?")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--trainings", type=int, default=1, choices=(1, 2))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     protocol = FULL if options.full else {**SHORT, "steps": 20} if options.fast else SHORT
-    sizes = {"samples": 1500, "draws": 16_384, "points": 1000, "flow": 40, "fine": 1}
+    sizes: dict[str, Any] = {
+        "samples": 1500,
+        "draws": 16_384,
+        "points": 1000,
+        "flow": 40,
+        "fine": 1,
+        "process": (150, 16, 200),
+    }
     if options.full:
-        sizes = {"samples": 20_000, "draws": 65_536, "points": 10_000, "flow": 100, "fine": 4}
+        sizes = {
+            "samples": 20_000,
+            "draws": 65_536,
+            "points": 10_000,
+            "flow": 100,
+            "fine": 4,
+            "process": (2000, 64, 1000),
+        }
     if options.fast:
-        sizes = {"samples": 50, "draws": 256, "points": 20, "flow": 5, "fine": 1}
+        sizes = {
+            "samples": 50,
+            "draws": 256,
+            "points": 20,
+            "flow": 5,
+            "fine": 1,
+            "process": (4, 2, 5),
+        }
     name = "modes" + ("_full" if options.full else "_fast" if options.fast else "")
     words = (
         f"Base N(0, I), linear, γ = √(t(1−t)); MLP {NETWORK['width']} × {NETWORK['depth']}, one "
         f"per quantity: {protocol['steps']} steps of Adam, {protocol['rows']} network rows a step, "
         "fresh draws, averaged weights. b and s by the antithetic loss (half as many draws, each "
-        "met twice). One training seed: a gap between two combinations may be one of luck.",
+        "met twice). "
+        f"Training seeds: {options.trainings}; with one, a gap between two combinations may be one "
+        "of luck.",
         f"{sizes['samples']} samples per ε, combination and seed; {len(SEEDS)} evaluation seeds, "
-        "with the same base draws for all. Stochastic Heun on a cosine grid (ε = 0: Heun); steps "
+        "with the same base draws for all; samples are those of the first training. Stochastic "
+        "Heun on a cosine grid (ε = 0: Heun); steps "
         + ", ".join(f"{sizes['fine'] * k} at ε = {e:g}" for e, k in STEPS.items()) + ".",
         "KL in a plane between laws blurred by the same kernel (Scott's width for the sample's "
         "size); its floor is that of exact samples, and is not taken off. Planes: the first two "
         "coordinates, in which the five modes lie on each other; a random plane; the two "
         "principal directions, in which they are apart.",
+        f"KL in all dimensions: {sizes['points']} points and {sizes['flow']} RK4 steps with one "
+        "Hutchinson probe each for the flow; for ε > 0 {} points, {} paths each, {} Euler steps. "
+        "Too few paths make it too large.".format(*sizes["process"]),
     )  # fmt: skip
     head = {"study": name, "notes": list(words), "settings": {
         "network": NETWORK, "train": protocol, "sizes": sizes, "steps": STEPS, "eps": EPS,
         "threads": options.threads, "device": options.device,
     }}  # fmt: skip
     store = Store(RESULTS / f"{name}.json", head)
-    networks, store.found["training"] = {}, {}
-    for predict in SINGLE:
-        networks[predict], record = trained(
-            f"{name}-{predict}", job(predict, protocol), PATH, LAW.to(options.device),
-            options.device,
-        )  # fmt: skip
-        store.found["training"][predict] = record
+    store.found["training"], trainings, law = {}, list[Networks](), LAW.to(options.device)
+    for repeat in range(options.trainings):
+        trainings.append({})
+        for predict in SINGLE:
+            found, record = trained(
+                f"{name}-{predict}", job(predict, protocol, repeat), PATH, law, options.device
+            )
+            trainings[repeat][predict] = found
+            store.found["training"][f"{predict}{mark(repeat)}"] = record
     store.save()
-    run(store, networks, sizes, options.device)
+    run(store, trainings, sizes, options.device)
     (RESULTS / f"{name}.md").write_text(markdown(store), encoding="utf-8")
     picture(store, RESULTS / f"{name}.png")
     print(markdown(store))

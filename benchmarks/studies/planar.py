@@ -14,13 +14,8 @@ The floor is the same number for the exact fields: 0 but for the solver.
 
 For ε > 0 there are two estimators of ρ̂1(x), both means over paths from x back to t = 0. One is the
 library's, by the auxiliary SDE with drift −(b + ε s) (Theorem 26 there): where s is steep it drives
-paths apart, and few of them carry the mean. The other draws paths of the model's own reverse SDE,
-with drift −(b − ε s), and weighs each step k of Euler's method by the ratio of kernels
-
-    N(x_{k+1}; x_k + h (b + ε s)(x_k), 2εh I) / N(x_k; x_{k+1} − h (b − ε s)(x_{k+1}), 2εh I),
-
-which is unbiased for the density of the Euler chain, takes no divergence, and has constant weights
-for the exact fields as h → 0.
+paths apart, and few of them carry the mean. The other weighs paths of the model's own reverse SDE
+(`benchmarks.studies._densities`).
 
 At ε = 0 the flow needs b alone, so that (b, s) and (b, η) are one flow, and where γ = 0, v is b.
 With γ = 0 and a normal base, s and E[x0|x] lead to b by themselves: these are two more rows.
@@ -29,7 +24,6 @@ With γ = 0 and a normal base, s and E[x0|x] lead to b by themselves: these are 
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -43,16 +37,19 @@ from genpath.grids import TimeGrid
 from genpath.likelihoods import tracked
 from genpath.samplers import RungeKutta, integrate
 from genpath.tableaus import RK4
+from genpath_interpolants.auxiliary import forward_drift
 from genpath_interpolants.boxes import BoxMarginal, checkerboard_boxes
 from genpath_interpolants.data import Checkerboard, preset_means
-from genpath_interpolants.dynamics import DiffusiveSDE, drifts
-from genpath_interpolants.likelihoods import SDELikelihood, forward_drift, log_density_error
+from genpath_interpolants.distances import log_density_error
+from genpath_interpolants.dynamics import DiffusiveSDE
+from genpath_interpolants.likelihoods import SDELikelihood
 from genpath_interpolants.mixtures import GaussianMixture, MixtureMarginal
 from genpath_interpolants.networks import PairNetwork
 from genpath_interpolants.paths import LinearPath
 from genpath_interpolants.presets import linear
 from genpath_interpolants.samplers import StochasticHeun, cosine
 
+from ._densities import reverse_log_prob
 from ._training import RESULTS, Job, OneTime, Store, trained
 
 PLANE, BASE = Euclidean(2), Gaussian((2,))
@@ -170,22 +167,8 @@ def by_reverse_paths(
     model: Model, x: Tensor, log_p: Tensor, eps: float, sizes: Any
 ) -> dict[str, float]:
     """The same by paths of the reverse SDE, weighted step by step."""
-    rng, paths = torch.Generator().manual_seed(6), sizes["paths"]
-    times = cosine(sizes["reverse steps"]).times[::-1]
-    forward, backward = drifts(model.path, model.predict, model.field, eps)
-    y, weight = x.repeat(paths, 1), x.new_zeros(len(x) * paths, dtype=torch.float64)
-    back = backward(y.new_full((len(y),), times[0]), y)
-    for t, earlier in itertools.pairwise(times):
-        h, time = t - earlier, y.new_full((len(y),), earlier)
-        noise = torch.randn(y.shape, generator=rng, dtype=y.dtype)
-        below = y - h * back + math.sqrt(2 * eps * h) * noise
-        ahead, back = forward(time, below), backward(time, below)
-        gap = (y - below - h * ahead).double().square().sum(1) / (2 * eps * h)
-        weight += 0.5 * (noise.double().square().sum(1) - gap)
-        y = below
-    terms = (weight + BASE.log_prob(y)).reshape(paths, len(x))
-    value = torch.logsumexp(terms, 0) - math.log(paths)
-    inner = (terms - value).exp().std(0) / math.sqrt(paths)
+    rng, times = torch.Generator().manual_seed(6), cosine(sizes["reverse steps"]).times
+    value, inner = reverse_log_prob(model, BASE, x, eps, times, sizes["paths"], rng)
     return {**compared(log_p, value), "inner": float(inner.square().mean().sqrt())}
 
 
@@ -237,12 +220,17 @@ TITLES = {"reverse": "weighted paths of the reverse SDE", "auxiliary": "paths of
 
 
 def processes(store: Store, networks: Networks, sizes: dict[str, Any]) -> None:
-    """ε > 0: the eight cells {two targets} × {four combinations}, γ = √(t(1−t))."""
+    """ε > 0: the eight cells {two targets} × {four combinations}, γ = √(t(1−t)).
+
+    The other estimator is shown beside them for (b, s) and the exact fields.
+    """
     for kind, estimate in ESTIMATORS.items():
         for eps in EPS:
             for target in LAWS:
                 x, log_p = held_out(target, sizes["noisy points"])
                 for name, names in COMBINATIONS.items():
+                    if kind == "auxiliary" and name != "(b, s)":
+                        continue  # one learned row is enough to compare the estimators
                     model = model_of("+".join(names), NOISY, networks[target, NOISY])
                     cell = partial(estimate, model, x.float(), log_p, eps, sizes)
                     store.cell(f"{kind}|{target}|{name}|{eps:g}", cell)
@@ -254,7 +242,10 @@ def processes(store: Store, networks: Networks, sizes: dict[str, Any]) -> None:
 def shown(cell: dict[str, float] | None) -> str:
     if cell is None:
         return ""
-    return f"{cell['error']:.3f} ± {cell['error se']:.3f} ({cell['variance']:.3f})"
+    error, spread, variance = cell["error"], cell["error se"], cell["variance"]
+    if error < 0.002:
+        return f"{error:.1e} ± {spread:.0e} ({variance:.0e})"
+    return f"{error:.3f} ± {spread:.3f} ({variance:.3f})"
 
 
 def markdown(store: Store) -> str:
@@ -292,7 +283,7 @@ def markdown(store: Store) -> str:
         for target in LAWS:
             lines += [f"| {target} | ε = 0 | " + " | ".join(f"ε = {e:g}" for e in EPS) + " |"]
             lines += ["|---|---:|" + "---:|" * len(EPS)]
-            for name in (*COMBINATIONS, EXACT):
+            for name in (*COMBINATIONS, EXACT) if kind == "reverse" else ("(b, s)", EXACT):
                 flow = "b" if name.startswith("(b") else name
                 row = [shown(cells.get(f"{target}|{NOISY}|{flow}"))]
                 row += [shown(cells.get(f"{kind}|{target}|{name}|{e:g}")) for e in EPS]
