@@ -424,7 +424,11 @@ def _mirror(scene: Scene) -> AffineSchedule:
         raise CapabilityError(
             "evaluation interpolants.resampling",
             "the path starts from its data.",
-            got=repr(scene.model.path),
+            got=f"a {type(scene.model.path).__name__} with boundary {_boundary(schedule)}",
             fix="choose path: interpolants.mirror with base: data, or leave this evaluation out",
         )
     return schedule
+
+
+def _boundary(schedule: Any) -> str:
+    return schedule.boundary.kind if isinstance(schedule, AffineSchedule) else "unknown"

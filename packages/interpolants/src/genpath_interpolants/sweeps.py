@@ -28,7 +28,7 @@ from .dynamics import Shape
 from .evaluations import curve, noisy, plus_minus, solver, table
 from .mixtures import FullMixture, GaussianMixture
 
-__all__ = ["EpsSweep", "Projection", "Scatter", "blurred", "energy_distance", "widened"]
+__all__ = ["EpsSweep", "Projection", "Scatter", "blurred", "energy_distance"]
 
 
 @dataclass(frozen=True)
@@ -77,23 +77,31 @@ class Projection:
         """Rows ``(n, *event)`` in the two coordinates: ``(n, 2)``."""
         return rows.reshape(len(rows), -1).to(self.matrix) @ self.matrix
 
-    def mixture(self, law: Any) -> FullMixture | None:
-        """The law of the two coordinates, of a mixture; None for other laws."""
-        if isinstance(law, (GaussianMixture, FullMixture)):
-            means = self(law.means)
-            if isinstance(law, GaussianMixture):
-                spread = law.stds.reshape(len(means), -1, 1).to(self.matrix) ** 2
-                covariances = self.matrix.T @ (spread * self.matrix)
-            else:
-                covariances = self.matrix.T @ law.covariances.to(self.matrix) @ self.matrix
-            return FullMixture(law.weights.to(means), means, covariances)
-        return None
+    def mixture(self, law: Any, blur: Tensor | None = None) -> FullMixture | None:
+        """The law of the two coordinates, of a mixture; None for other laws, and for points.
+
+        Args:
+            law: of the rows.
+            blur: standard deviations ``(2,)`` of a normal vector that is added: points need it.
+        """
+        if not isinstance(law, (GaussianMixture, FullMixture)) or (blur is None and law.atomic):
+            return None
+        dtype = self.matrix.dtype if blur is None else blur.dtype
+        matrix, means = self.matrix.to(dtype), self(law.means).to(dtype)
+        if isinstance(law, GaussianMixture):
+            spread = law.stds.reshape(len(means), -1, 1).to(dtype) ** 2
+            covariances = matrix.T @ (spread * matrix)
+        else:
+            covariances = matrix.T @ law.covariances.to(dtype) @ matrix
+        if blur is not None:
+            covariances = covariances + torch.diag(blur**2)
+        return FullMixture(law.weights.to(dtype), means, covariances)
 
     def law(self, law: Any) -> Any:
-        """The law of the two coordinates; None where it is not known."""
+        """The law of the two coordinates; None where it is not known or has no density."""
         found = self.mixture(law)
         if found is not None:
-            return None if law.atomic else found
+            return found
         plain = torch.equal(self.matrix, torch.eye(2).to(self.matrix))
         return law if plain and isinstance(law, DensityLaw) else None
 
@@ -108,18 +116,6 @@ def blurred(points: Tensor, scale: Tensor) -> GaussianMixture:
     """
     share = torch.full_like(points[:, 0], 1 / len(points))
     return GaussianMixture(share, points, scale.expand_as(points))
-
-
-def widened(law: FullMixture, scale: Tensor) -> FullMixture:
-    """A mixture plus an independent normal vector with these standard deviations.
-
-    Example:
-        >>> law = FullMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1))
-        >>> widened(law, 2 * torch.ones(1)).covariances
-        tensor([[[5.]]])
-    """
-    law = law.to(scale.dtype)
-    return FullMixture(law.weights, law.means, law.covariances + torch.diag(scale**2))
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -200,7 +196,8 @@ class EpsSweep:
     @torch.no_grad()
     def __call__(self, scene: Scene) -> Findings:
         seen = Projection.of(self.onto, self.coordinates, scene.data.train)
-        exact = seen.mixture(scene.data.law)
+        law = scene.data.law
+        exact = None if seen.mixture(law) is None else law
         total = self.repeats * (len(self.eps) + 1)
         found = torch.zeros(self.repeats, len(self.eps) + 1, 2, dtype=torch.float64)
         for repeat in range(self.repeats):
@@ -237,7 +234,7 @@ class EpsSweep:
             true: Any = blurred(b[:half], scale)
             b = b[half:]
         else:
-            true = widened(exact, scale)
+            true = seen.mixture(exact, scale)
         noise = torch.randn(b.shape, generator=torch.Generator().manual_seed(seed), dtype=b.dtype)
         at = b + scale * noise
         terms = kl_terms(true.log_prob(at), blurred(a, scale).log_prob(at))
