@@ -99,11 +99,14 @@ class Projection:
 
     def law(self, law: Any) -> Any:
         """The law of the two coordinates; None where it is not known or has no density."""
+        if getattr(law, "atomic", False):
+            return None
         found = self.mixture(law)
         if found is not None:
             return found
         plain = torch.equal(self.matrix, torch.eye(2).to(self.matrix))
-        return law if plain and isinstance(law, DensityLaw) else None
+        dense = isinstance(law, DensityLaw) and not getattr(law, "atomic", False)
+        return law if plain and dense else None
 
 
 def blurred(points: Tensor, scale: Tensor) -> GaussianMixture:
@@ -197,7 +200,7 @@ class EpsSweep:
     def __call__(self, scene: Scene) -> Findings:
         seen = Projection.of(self.onto, self.coordinates, scene.data.train)
         law = scene.data.law
-        exact = None if seen.mixture(law) is None else law
+        exact = law if isinstance(law, (GaussianMixture, FullMixture)) else None
         total = self.repeats * (len(self.eps) + 1)
         found = torch.zeros(self.repeats, len(self.eps) + 1, 2, dtype=torch.float64)
         for repeat in range(self.repeats):
