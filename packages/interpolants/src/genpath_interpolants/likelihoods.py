@@ -119,7 +119,7 @@ def density(
         [_along(solve, t, end, x, law, rng) for _ in range(1 if exact or t == end else probes)]
     )
     error = torch.zeros_like(values[0])
-    if len(values) > 1:
+    if len(values) > 1 and values.shape[1]:
         error = values.std(0) / math.sqrt(len(values))
     return LogLikelihood(values.mean(0), error, "exact" if exact else "unbiased for log p")
 
@@ -407,7 +407,7 @@ class SDELikelihood:
 def _error(terms: Tensor) -> Tensor:
     """Standard errors of the means over the second axis; NaN for one term."""
     count = terms.shape[1]
-    if count == 1:
+    if count == 1 or not len(terms):
         return torch.full_like(terms[:, 0], math.nan)
     return terms.std(1) / math.sqrt(count)
 
