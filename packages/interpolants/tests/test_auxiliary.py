@@ -19,7 +19,7 @@ from genpath.samplers import Euler, RungeKutta
 from genpath.spaces import Euclidean
 from genpath.tableaus import HEUN
 from genpath_interpolants.auxiliary import auxiliary, backward_drift, eps_at, forward_drift
-from genpath_interpolants.distances import KernelDensity, kl_monte_carlo, kl_terms
+from genpath_interpolants.distances import KernelDensity, kl_monte_carlo, kl_terms, projected_kl
 from genpath_interpolants.dynamics import Tabulated, Vanishing
 from genpath_interpolants.entropies import cross_entropy, cross_entropy_ode, path_diagnostics
 from genpath_interpolants.likelihoods import SDELikelihood, density
@@ -345,6 +345,11 @@ class TestEstimates:
         assert abs(less.value - 0.04) < 5 * less.standard_error  # ½|m|²
         assert abs(more.value - 0.04) < 5 * more.standard_error
         assert less.standard_error < 0.3 * more.standard_error
+
+    def test_no_draw_meets_its_own_kernel(self, rng):
+        """Of 7 rows 3 give kernels and the other 4 the terms."""
+        x, y = torch.randn(2, 7, 2, generator=rng)
+        assert projected_kl(x, y).count == 4
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_kernels_are_a_mixture_of_normal_laws(self, dtype, rng):

@@ -1,6 +1,7 @@
 """Rates and bounds of KL, the ε they ask for, and the sweep: shapes, dtypes, numbers, refusals."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -139,6 +140,11 @@ class TestBounds:
         """γ² = t(1−t): γγ̇ = ½ − t, and (γγ̇ − ε)² is largest at t = 1 for ε > 0."""
         schedule = linear(Euclidean(1), "sqrt").schedule
         assert math.isclose(kl_bound_vs(0.1, 0.2, 0.3, schedule), 0.1 / 0.3 + 0.64 / 0.3 * 0.2)
+
+    def test_of_v_and_s_knows_the_sign_of_the_latent_s_rate(self):
+        """γγ̇ = t: (t − 0.3)² is largest at t = 1. Latents that vanish at both ends do not tell."""
+        schedule = SimpleNamespace(gamma_gamma_rate=lambda t: t)
+        assert math.isclose(kl_bound_vs(0.0, 0.3, 0.3, schedule), 0.49)
 
     @pytest.mark.parametrize("eps", [0.0, -1.0, math.nan])
     def test_noise_is_positive(self, eps):

@@ -59,6 +59,12 @@ class TestSolve:
         assert abs(float(end.mean) - 0.5) < 1e-6
         assert abs(float(end.variance) - 1.5) < 5e-3  # Δ²/12 and numerical diffusion
 
+    @pytest.mark.parametrize("push", [1e-4, -1e-4])  # f Δ/ε = 6e-6, where B(w) is a series
+    def test_small_drifts_move_the_right_way(self, push):
+        solver = FiniteVolume(-12.0, 12.0, 400)
+        end = solver.solve(lambda t, x: push + 0 * x, 1.0, NORMAL, TimeGrid.uniform(10))
+        assert abs(float(end.mean) / push - 1) < 1e-3
+
     def test_the_middle_of_the_step_is_read(self):
         """One step of f(t) = t moves the mean by h t_½ exactly."""
         solver = FiniteVolume(-9.0, 9.0, 400, "central")
