@@ -18,9 +18,9 @@ from genpath.run.assembly import assemble
 from genpath.samplers import Euler, RungeKutta
 from genpath.spaces import Euclidean
 from genpath.tableaus import HEUN
-from genpath_interpolants.auxiliary import auxiliary, backward_drift, eps_at, forward_drift
+from genpath_interpolants.auxiliary import auxiliary, backward_drift, forward_drift
 from genpath_interpolants.distances import KernelDensity, kl_monte_carlo, kl_terms, projected_kl
-from genpath_interpolants.dynamics import Tabulated, Vanishing
+from genpath_interpolants.dynamics import Tabulated, Vanishing, eps_at
 from genpath_interpolants.entropies import cross_entropy, cross_entropy_ode, path_diagnostics
 from genpath_interpolants.likelihoods import SDELikelihood, density
 from genpath_interpolants.mixtures import GaussianMixture, MixtureMarginal

@@ -24,9 +24,9 @@ from genpath.predictions import converted
 from genpath.spaces import Euclidean, Product
 from genpath.states import Field
 
-from .dynamics import Eps, drifts
+from .dynamics import Eps, drifts, eps_at
 
-__all__ = ["auxiliary", "backward_drift", "eps_at", "forward_drift", "no_noise"]
+__all__ = ["auxiliary", "backward_drift", "forward_drift", "no_noise"]
 
 POINT, PROBE, WEIGHT = "x", "probe", "log_weight"
 Direction = Literal["forward", "backward"]
@@ -73,16 +73,6 @@ def no_noise(eps: Eps) -> bool:
         (True, False)
     """
     return not callable(eps) and eps == 0
-
-
-def eps_at(eps: Eps, t: Tensor) -> Tensor:
-    """ε at times ``(n,)``, in their dtype.
-
-    Example:
-        >>> eps_at(0.5, torch.zeros(2))
-        tensor([0.5000, 0.5000])
-    """
-    return eps(t).to(t.dtype) if callable(eps) else torch.full_like(t, eps)
 
 
 def auxiliary(

@@ -68,6 +68,7 @@ __all__ = [
     "backward_of",
     "conditional_ensemble",
     "drifts",
+    "eps_at",
     "eps_schedule",
     "from_data",
     "from_drifts",
@@ -199,8 +200,13 @@ def _checked(where: str, eps: Eps) -> None:
     _positive(where, values.tolist())
 
 
-def _at(eps: Eps, t: Tensor) -> Tensor:
-    """ε at times ``(batch,)``, in their dtype."""
+def eps_at(eps: Eps, t: Tensor) -> Tensor:
+    """ε at times ``(n,)``, in their dtype.
+
+    Example:
+        >>> eps_at(0.5, torch.zeros(2))
+        tensor([0.5000, 0.5000])
+    """
     return eps(t).to(t.dtype) if callable(eps) else torch.full_like(t, eps)
 
 
@@ -269,7 +275,7 @@ def drifts(path: Any, prediction: str, field: Field, eps: Eps) -> tuple[Field, F
     def side(sign: float) -> Field:
         def drift(t: Tensor, x: Any) -> Any:
             velocity, score = both(t, x)
-            return add_tangents(velocity, _scaled(sign * _at(eps, t), score))
+            return add_tangents(velocity, _scaled(sign * eps_at(eps, t), score))
 
         return drift
 
@@ -308,7 +314,7 @@ def from_drifts(forward: Field, backward: Field, eps: Eps) -> tuple[Field, Field
         return map_state(lambda f, b: 0.5 * (f + b), forward(t, x), backward(t, x))
 
     def score(t: Tensor, x: Any) -> Any:
-        level = 2 * _at(eps, t)
+        level = 2 * eps_at(eps, t)
         return map_state(lambda f, b: (f - b) / per_row(level, f), forward(t, x), backward(t, x))
 
     return velocity, score
@@ -353,7 +359,7 @@ class DiffusiveSDE:
         both, eps = _fields(path, prediction, field, ("velocity", "score")), self.eps
 
         def evaluate(t: Tensor, x: Any) -> Parts:
-            level = _at(eps, t)
+            level = eps_at(eps, t)
             velocity, score = both(t, x)
             drift = add_tangents(velocity, _scaled(level, score))
             return Parts(velocity=drift, diffusion=ScalarNoise((2 * level).sqrt()))
@@ -399,7 +405,7 @@ class BackwardSDE:
 
         def evaluate(tau: Tensor, x: Any) -> Parts:
             t = 1 - tau
-            level = _at(eps, t)
+            level = eps_at(eps, t)
             velocity, score = both(t, x)
             drift = add_tangents(map_state(torch.neg, velocity), _scaled(level, score))
             return Parts(velocity=drift, diffusion=ScalarNoise((2 * level).sqrt()))

@@ -46,12 +46,11 @@ from .auxiliary import (
     WEIGHT,
     Direction,
     auxiliary,
-    eps_at,
     forward_drift,
     no_noise,
 )
 from .distances import Estimate
-from .dynamics import Eps, Shape, eps_schedule
+from .dynamics import Eps, Shape, eps_at, eps_schedule
 from .samplers import StochasticHeun
 
 __all__ = ["SDELikelihood", "density", "sde"]
