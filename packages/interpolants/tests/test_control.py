@@ -198,6 +198,8 @@ class TestErrorCurves:
         assert (found.velocity_excess, found.score_excess) == (2.0, 2.5)
         assert math.isclose(found.eps, math.sqrt(0.8))
         assert math.isclose(found.bound(), 2 * math.sqrt(5)) and found.bound(1.0) == 4.5
+        least = 2 * (found.velocity * found.score).sqrt() @ found.edges.diff()  # ∫ 2 √(AC)
+        assert math.isclose(found.bound(found.schedule()), float(least), rel_tol=1e-6)
         t = torch.tensor([-0.1, 0.2, 0.7, 1.2])
         expected = torch.tensor([0.5, 0.5, math.sqrt(3), math.sqrt(3)])
         torch.testing.assert_close(found.schedule()(t), expected)
@@ -207,7 +209,7 @@ class TestErrorCurves:
         """1000 tables of two bins, normal with the errors and the covariance that they state."""
         one, count = self.curves(), 4000
         z, w = torch.randn(2, count, 2, generator=rng, dtype=DOUBLE)
-        share = one.correlation / (one.velocity_error * one.score_error)  # ½
+        share = one.covariance / (one.velocity_error * one.score_error)  # ½
         b = one.velocity + one.velocity_error * z
         s = one.score + one.score_error * (share * z + (1 - share**2).sqrt() * w)
         eps = (b.mean(1) / s.mean(1)).sqrt()
@@ -273,7 +275,7 @@ class TestChooseEps:
         fields = exact(dtype=dtype)
         model, ends = scaled(fields, 1.1, 0.9, dtype), pairs(fields, 60, rng, dtype)
         found = choose_eps(model, fields, *ends, rng, bins=3, times=(0.1, 0.7))
-        for name in ("velocity", "velocity_error", "score", "score_error", "correlation"):
+        for name in ("velocity", "velocity_error", "score", "score_error", "covariance"):
             assert getattr(found, name).shape == (3,) and getattr(found, name).dtype == dtype
         expected = torch.tensor([0.1, 0.3, 0.5, 0.7], dtype=dtype)
         torch.testing.assert_close(found.edges, expected)

@@ -94,7 +94,7 @@ class ErrorCurves:
         velocity_error: its standard error.
         score: C = ½ E|ŝ − s|² in each bin.
         score_error: its standard error.
-        correlation: covariance of the two estimates ``(bins,)``.
+        covariance: of the two estimates ``(bins,)``.
     """
 
     edges: Tensor
@@ -102,7 +102,7 @@ class ErrorCurves:
     velocity_error: Tensor
     score: Tensor
     score_error: Tensor
-    correlation: Tensor
+    covariance: Tensor
 
     @property
     def velocity_excess(self) -> float:
@@ -126,12 +126,16 @@ class ErrorCurves:
         square = (
             (size * self.velocity_error**2).sum() / b**2
             + (size * self.score_error**2).sum() / s**2
-            - 2 * (size * self.correlation).sum() / (b * s)
+            - 2 * (size * self.covariance).sum() / (b * s)
         )
         return 0.5 * self.eps * math.sqrt(max(float(square), 0.0))
 
-    def bound(self, eps: float | None = None) -> float:
-        """ΔL_b/ε + ε ΔL_s, at the best ε if none is given."""
+    def bound(self, eps: float | Callable[[Tensor], Tensor] | None = None) -> float:
+        """ΔL_b/ε + ε ΔL_s, at the best ε if none is given; ∫ (A/ε + ε C) dt for a function ε(t)."""
+        if callable(eps):
+            levels = eps(0.5 * (self.edges[1:] + self.edges[:-1]))
+            terms = self.velocity / levels + levels * self.score
+            return float((terms * self.edges.diff()).sum())
         level = self.eps if eps is None else eps
         return kl_bound(self.velocity_excess, self.score_excess, level)
 
