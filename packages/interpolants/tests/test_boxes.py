@@ -32,7 +32,10 @@ def test_fields_keep_shape_and_dtype_and_are_finite(dtype, gamma, rng):
                 value = one.field(name)(t, x)
                 assert value.shape == x.shape and value.dtype == dtype
                 assert torch.isfinite(value).all(), (name, t)
-            assert one.field("velocity+score")(t, x).shape == (count, 2, 2)
+            both = one.field("velocity+score")(t, x)
+            assert both.shape == (count, 2, 2)
+            torch.testing.assert_close(both[:, 0], one.velocity(t, x))
+            torch.testing.assert_close(both[:, 1], one.score(t, x))
             density = one.log_prob(t, x)
             assert density.shape == (count,) and density.dtype == dtype
             assert torch.isfinite(density).all()

@@ -82,7 +82,10 @@ def test_events_of_any_shape(event, form, rng):
     x = law.sample(5, rng)
     assert x.shape == (5, *event) and law.log_prob(x).shape == (5,)
     assert one.velocity(0.3, x).shape == x.shape
-    assert one.field("velocity+score")(0.3, x).shape == (5, 2, *event)
+    both = one.field("velocity+score")(0.3, x)
+    assert both.shape == (5, 2, *event)
+    torch.testing.assert_close(both[:, 0], one.velocity(0.3, x))
+    torch.testing.assert_close(both[:, 1], one.score(0.3, x))
     assert one.sample(0.3, 4, rng).shape == (4, *event)
 
 

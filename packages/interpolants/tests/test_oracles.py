@@ -7,8 +7,8 @@ import torch
 
 from genpath.couplings import Coupling
 from genpath.errors import CapabilityError, DomainError, ShapeError
+from genpath_interpolants.mixtures import FIELDS
 from genpath_interpolants.oracles import (
-    FIELDS,
     GaussianMarginal,
     GaussianPair,
     GaussianSchroedingerBridge,
@@ -42,7 +42,10 @@ def test_fields_keep_shape_and_dtype_and_are_finite_at_the_ends(dtype, rng):
                     value = one.field(name)(t, x)
                     assert value.shape == x.shape and value.dtype == dtype
                     assert torch.isfinite(value).all(), (name, t)
-                assert one.field("velocity+score")(t, x).shape == (count, 2, 2)
+                both = one.field("velocity+score")(t, x)
+                assert both.shape == (count, 2, 2)
+                torch.testing.assert_close(both[:, 0], one.velocity(t, x))
+                torch.testing.assert_close(both[:, 1], one.score(t, x))
                 assert one.log_prob(t, x).shape == one.divergence(t, x).shape == (count,)
                 assert one.hessian(t, x).shape == (count, 2, 2)
                 assert bridge.drift(t, x).dtype == dtype

@@ -29,12 +29,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genpath.errors import CapabilityError, DomainError, ShapeError
+from genpath.errors import DomainError, ShapeError
 from genpath.jumps import pick
-from genpath.states import Field, flat_event, row_times
+from genpath.states import flat_event, row_times
 
+from ._fields import OnePass
 from .data import Checkerboard
-from .mixtures import FIELDS, Scheduled
+from .mixtures import Scheduled
 
 __all__ = ["BoxMarginal", "BoxMixture", "checkerboard_boxes"]
 
@@ -160,7 +161,7 @@ def checkerboard_boxes(board: Checkerboard) -> BoxMixture:
 
 
 @dataclass(frozen=True)
-class BoxMarginal:
+class BoxMarginal(OnePass):
     """The exact marginal of x_t = α x0 + β x1 + γ z, x0 ~ N(0, σ² I), x1 on boxes, independent.
 
     Fields take times ``(batch,)`` or a scalar, and states ``(batch, *event)``; they are found in
@@ -198,38 +199,14 @@ class BoxMarginal:
     # -- values ------------------------------------------------------------------------------
 
     def log_prob(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """log p_t(x): ``(batch,)``."""
+        """log p_t(x): ``(batch,)``, without the work of the fields."""
         return self._terms(t, x)[0].logsumexp(1).to(x.dtype)
-
-    def velocity(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """b = E[ẋ_t | x_t = x], the velocity of the probability flow."""
-        return self._one("velocity", t, x)
-
-    def interpolant_velocity(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """v = E[α̇ x0 + β̇ x1 | x_t = x] = b + γγ̇ s."""
-        return self._one("interpolant_velocity", t, x)
-
-    def score(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """∇log p_t(x)."""
-        return self._one("score", t, x)
-
-    def denoiser(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """E[x1 | x_t = x]."""
-        return self._one("denoiser", t, x)
-
-    def base_denoiser(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """E[x0 | x_t = x]."""
-        return self._one("base_denoiser", t, x)
-
-    def noise(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """E[z | x_t = x]; 0 where γ = 0."""
-        return self._one("noise", t, x)
 
     def fields(self, names: Iterable[str], t: Tensor | float, x: Tensor) -> dict[str, Tensor]:
         """Several fields from one pass: name → ``(batch, *event)``.
 
         Args:
-            names: of the predictions, or "log_prob".
+            names: of `FIELDS`, or "log_prob".
             t, x: times and states.
 
         Raises:
@@ -244,14 +221,7 @@ class BoxMarginal:
             >>> found["score"], found["denoiser"]
             (tensor([[-1.]]), tensor([[0.]]))
         """
-        wanted = tuple(dict.fromkeys(names))
-        unknown = [name for name in wanted if name not in (*FIELDS, "log_prob")]
-        if unknown:
-            raise CapabilityError(
-                "BoxMarginal.fields",
-                f"it has no field {unknown[0]!r}.",
-                fix="choose of " + ", ".join((*FIELDS, "log_prob")),
-            )
+        wanted = self._wanted(names)
         logs, cut, middle, tau = self._terms(t, x)
         share = logs.softmax(1)[..., None]
         drawn, denoiser = (share * cut).sum(1) / tau, (share * middle).sum(1)  # R̄/τ, E[x1|x]
@@ -278,42 +248,7 @@ class BoxMarginal:
 
         return {name: shaped(name) for name in wanted}
 
-    def field(self, name: str) -> Field:
-        """The field of a prediction by its name; a joint name "a+b" stacks two on axis 1.
-
-        Raises:
-            CapabilityError: an unknown name.
-
-        Example:
-            >>> from genpath.spaces import Euclidean
-            >>> from genpath_interpolants.paths import LinearPath
-            >>> law = BoxMixture(torch.tensor([[-1.0]]), torch.tensor([[1.0]]))
-            >>> marginal = BoxMarginal(LinearPath(Euclidean(1)), law)
-            >>> marginal.field("velocity+score")(0.5, torch.zeros(3, 1)).shape
-            torch.Size([3, 2, 1])
-        """
-        parts = name.split("+", 1)
-        for part in parts:
-            if part not in FIELDS:
-                raise CapabilityError(
-                    "BoxMarginal.field",
-                    f"it has no field {part!r}.",
-                    fix="choose of " + ", ".join(FIELDS) + ', or join two as "velocity+score"',
-                )
-        if len(parts) == 1:
-            found: Field = getattr(self, name)
-            return found
-
-        def stacked(t: Any, x: Any) -> Tensor:
-            both = self.fields(parts, t, x)
-            return torch.stack([both[part] for part in parts], 1)
-
-        return stacked
-
     # -- how they are found ------------------------------------------------------------------
-
-    def _one(self, name: str, t: Tensor | float, x: Tensor) -> Tensor:
-        return self.fields((name,), t, x)[name]
 
     def _terms(self, t: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """log w_k p_k ``(n, k)``, R and E[x1|x, k] ``(n, k, d)``, and τ ``(n, 1)``."""

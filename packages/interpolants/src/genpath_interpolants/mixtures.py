@@ -29,11 +29,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from genpath.errors import CapabilityError, DomainError, ShapeError
+from genpath.errors import DomainError, ShapeError
 from genpath.jumps import pick
 from genpath.schedules import AffineSchedule
-from genpath.states import Field, per_row, row_times
+from genpath.states import per_row, row_times
 
+from ._fields import FIELDS, OnePass
 from ._pairs import Coefficients, Marks, Pairs, Weights, pairs_of, plain
 
 __all__ = ["FIELDS", "FullMixture", "GaussianMixture", "MixtureMarginal", "Scheduled"]
@@ -252,19 +253,9 @@ class FullMixture:
 
 Mixture = GaussianMixture | FullMixture
 
-FIELDS = (
-    "velocity",
-    "interpolant_velocity",
-    "denoiser",
-    "base_denoiser",
-    "noise",
-    "score",
-)
-"""The fields of a marginal, by the names of predictions."""
-
 
 @dataclass(frozen=True)
-class MixtureMarginal:
+class MixtureMarginal(OnePass):
     """The exact marginal of a path x_t = α x0 + β x1 + γ z between mixtures.
 
     All fields take times ``(batch,)`` (or a scalar) and states ``(batch, *event)``, and return the
@@ -357,34 +348,6 @@ class MixtureMarginal:
 
     # -- values ------------------------------------------------------------------------------
 
-    def log_prob(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """log p_t(x): ``(batch,)``."""
-        return self.fields(("log_prob",), t, x)["log_prob"]
-
-    def velocity(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """b = E[ẋ_t | x_t = x], the velocity of the probability flow."""
-        return self._one("velocity", t, x)
-
-    def interpolant_velocity(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """v = E[α̇ x0 + β̇ x1 | x_t = x] = b + γγ̇ s."""
-        return self._one("interpolant_velocity", t, x)
-
-    def score(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """∇log p_t(x)."""
-        return self._one("score", t, x)
-
-    def denoiser(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """E[x1 | x_t = x]."""
-        return self._one("denoiser", t, x)
-
-    def base_denoiser(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """E[x0 | x_t = x]."""
-        return self._one("base_denoiser", t, x)
-
-    def noise(self, t: Tensor | float, x: Tensor) -> Tensor:
-        """E[z | x_t = x]; 0 where γ = 0."""
-        return self._one("noise", t, x)
-
     def fields(self, names: Iterable[str], t: Tensor | float, x: Tensor) -> dict[str, Tensor]:
         """Several fields from one pass: name → ``(batch, *event)``.
 
@@ -404,15 +367,7 @@ class MixtureMarginal:
             >>> found["score"], found["log_prob"]
             (tensor([[-1.]]), tensor([-1.4189]))
         """
-        wanted = tuple(dict.fromkeys(names))
-        for name in wanted:
-            if name not in FIELDS and name != "log_prob":
-                raise CapabilityError(
-                    "MixtureMarginal.fields",
-                    f"it has no field {name!r}.",
-                    fix="choose of " + ", ".join((*FIELDS, "log_prob")),
-                )
-
+        wanted = self._wanted(names)
         pairs, times = self._pairs.at(x), self._times(t, x)
         dense = "log_prob" in wanted
         combined = {
@@ -478,31 +433,6 @@ class MixtureMarginal:
         for name, c in rest.items():
             factor = c if len(c) == 1 else c[small]
             values[name].index_add_(0, small, factor.to(x.dtype) * found)
-
-    def field(self, name: str) -> Field:
-        """The field of a prediction by its name; a joint name "a+b" stacks two on axis 1.
-
-        Raises:
-            CapabilityError: an unknown name.
-        """
-        if "+" in name:
-            first, second = name.split("+", 1)
-            for part in (first, second):
-                self.field(part)
-
-            def both(t: Any, x: Any) -> Tensor:
-                found = self.fields((first, second), t, x)
-                return torch.stack((found[first], found[second]), 1)
-
-            return both
-        if name not in FIELDS:
-            raise CapabilityError(
-                "MixtureMarginal.field",
-                f"it has no field {name!r}.",
-                fix="choose of " + ", ".join(FIELDS) + ', or join two as "velocity+score"',
-            )
-        found: Field = getattr(self, name)
-        return found
 
     # -- derivatives -------------------------------------------------------------------------
 
@@ -572,9 +502,6 @@ class MixtureMarginal:
         return self.components(t).sample(count, rng)
 
     # -- passes ------------------------------------------------------------------------------
-
-    def _one(self, name: str, t: Tensor | float, x: Tensor) -> Tensor:
-        return self.fields((name,), t, x)[name]
 
     def _times(self, t: Tensor | float, x: Tensor) -> Tensor:
         """The times in float64, ``(batch,)``, or ``(1,)`` where all rows have one."""

@@ -19,9 +19,7 @@ circle, dx/dt = a(t) sin x has the map tan(x_t/2) = e^{A} tan(x_0/2), A = ∫ a.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +29,7 @@ from genpath.errors import CapabilityError, DomainError, ShapeError
 from genpath.schedules import AffineSchedule, Scalar
 from genpath.states import Field, per_row, row_times
 
+from ._fields import Named
 from .mixtures import GaussianMixture, Scheduled
 from .schedules import linear_schedule
 
@@ -48,8 +47,6 @@ __all__ = [
     "tweedie",
     "two_points",
 ]
-
-FIELDS = ("velocity", "interpolant_velocity", "denoiser", "base_denoiser", "noise", "score")
 
 
 # -- jointly normal ends -------------------------------------------------------------------------
@@ -127,7 +124,7 @@ class GaussianPair:
 
 
 @dataclass(frozen=True)
-class GaussianMarginal:
+class GaussianMarginal(Named):
     """The exact marginal of a path x_t = α x0 + β x1 + γ z between jointly normal ends (F1).
 
     Fields take times ``(batch,)`` (or a scalar) and states ``(batch, d)``; they hold at t = 0 and
@@ -219,14 +216,6 @@ class GaussianMarginal:
         v = self.moments(times)[1]
         found: Tensor = torch.linalg.solve(v, self._drift(times, True), left=False)
         return found
-
-    def field(self, name: str) -> Field:
-        """The field of a prediction by its name; a joint name "a+b" stacks two on axis 1.
-
-        Raises:
-            CapabilityError: an unknown name.
-        """
-        return _named(self, name)
 
     def flow(self, start: float, end: float, x: Tensor) -> Tensor:
         """X_end of dX = b dt from X_start = x: M + V_end^{1/2} V_start^{−1/2} (x − M).
@@ -677,21 +666,6 @@ def cumulants(x: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 # -- helpers ---------------------------------------------------------------------------------------
-
-
-def _named(oracle: Any, name: str) -> Field:
-    parts = name.split("+", 1)
-    for part in parts:
-        if part not in FIELDS:
-            raise CapabilityError(
-                f"{type(oracle).__name__}.field",
-                f"it has no field {part!r}.",
-                fix="choose of " + ", ".join(FIELDS) + ', or join two as "velocity+score"',
-            )
-    each: list[Callable[..., Tensor]] = [getattr(oracle, part) for part in parts]
-    if len(each) == 1:
-        return each[0]
-    return lambda t, x: torch.stack([one(t, x) for one in each], 1)
 
 
 def _root(matrix: Tensor) -> Tensor:
