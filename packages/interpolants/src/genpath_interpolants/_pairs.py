@@ -245,8 +245,8 @@ def _atomic(log_terms: Tensor, squares: Tensor, variance: Tensor) -> Tensor:
     return torch.where(variance > 0, log_terms, infinite)
 
 
-class Isotropic:
-    """Σ_p = v_p I. Products of matrices in float64, so that expanded squares do not cancel."""
+class _Expanded:
+    """What tables of one variance share: products of matrices in float64, expanded squares."""
 
     solves = False
 
@@ -255,7 +255,6 @@ class Isotropic:
         self.dtype, self.copies = c1.dtype, Copies()
         self.rows = max(16, (1 << 14) // max(means.m1.shape))
         self.base_variance = c0[0] if bool((c0 == c0[0]).all()) else None
-        self.norms = tuple((a * b).sum(1) for a, b in _products(means))
 
     def at(self, x: Tensor) -> Pairs:
         made: Pairs = _at(self, _wide_dtype(x), x.device)
@@ -263,6 +262,28 @@ class Isotropic:
 
     def scratch(self, weights: Weights, x: Tensor) -> None:
         return None
+
+    def _slope(self, c: Coefficients, like: Tensor) -> Tensor:
+        """k0 c0 + k1 c1 + k2: ``(n or 1, pairs)`` or ``(n or 1, d)``, as the tables are."""
+        found = torch.zeros(1, 1, dtype=like.dtype, device=like.device)
+        for factor, table in ((c.k0, self.c0), (c.k1, self.c1)):
+            if factor is not None:
+                found = found + factor * table
+        return found if c.k2 is None else found + c.k2
+
+    def _gaps(self, marks: Marks) -> Tensor:
+        """x − μ_p ``(n, pairs, d)``."""
+        weights, means = marks.weights, self.means
+        found = marks.kept["y"].unsqueeze(1) - weights.beta.unsqueeze(2) * means.m1
+        return found if means.one_base else found - weights.alpha.unsqueeze(2) * means.m0
+
+
+class Isotropic(_Expanded):
+    """Σ_p = v_p I. Products of matrices in float64, so that expanded squares do not cancel."""
+
+    def __init__(self, means: _Means, c0: Tensor, c1: Tensor, floor: float | None) -> None:
+        super().__init__(means, c0, c1, floor)
+        self.norms = tuple((a * b).sum(1) for a, b in _products(means))
 
     def mark(self, weights: Weights, x: Tensor, scratch: Scratch | None = None) -> Marks:
         means, (n00, n01, n11) = self.means, self.norms
@@ -282,14 +303,6 @@ class Isotropic:
             log_terms = _atomic(log_terms, squares, variance)
         return Marks(weights, log_terms, posterior, {"y": y, "v": safe})
 
-    def _slope(self, c: Coefficients, like: Tensor) -> Tensor:
-        """k0 c0 + k1 c1 + k2 ``(n or 1, pairs)``."""
-        found = torch.zeros(1, 1, dtype=like.dtype, device=like.device)
-        for factor, table in ((c.k0, self.c0), (c.k1, self.c1)):
-            if factor is not None:
-                found = found + factor * table
-        return found if c.k2 is None else found + c.k2
-
     def sum(self, marks: Marks, name: str) -> Tensor:
         weights, pi, means = marks.weights, marks.posterior, self.means
         if name in ("m0", "m1"):
@@ -301,12 +314,7 @@ class Isotropic:
         return found if means.one_base else found - (weights.alpha * share) @ means.m0
 
     def whitened(self, marks: Marks) -> Tensor:
-        y, weights = marks.kept["y"], marks.weights
-        means = self.means
-        found = y.unsqueeze(1) - weights.beta.unsqueeze(2) * means.m1
-        if not means.one_base:
-            found = found - weights.alpha.unsqueeze(2) * means.m0
-        return found / marks.kept["v"].unsqueeze(2)
+        return self._gaps(marks) / marks.kept["v"].unsqueeze(2)
 
     def applied(self, marks: Marks, c: Coefficients) -> tuple[Tensor, Tensor]:
         y = marks.kept["y"]
@@ -322,24 +330,12 @@ class Isotropic:
         return share[:, None, None] * torch.eye(size, dtype=share.dtype, device=share.device)
 
 
-class Shared:
+class Shared(_Expanded):
     """Σ_p = diag v, the same for all pairs. Products of matrices in float64."""
 
-    solves = False
-
     def __init__(self, means: _Means, c0: Tensor, c1: Tensor, floor: float | None) -> None:
-        self.means, self.c0, self.c1, self.floor = means, c0, c1, floor
-        self.dtype, self.copies = c1.dtype, Copies()
-        self.rows = max(16, (1 << 14) // max(means.m1.shape))
-        self.base_variance = c0[0] if bool((c0 == c0[0]).all()) else None
+        super().__init__(means, c0, c1, floor)
         self.products = tuple((a * b).T for a, b in _products(means))
-
-    def at(self, x: Tensor) -> Pairs:
-        made: Pairs = _at(self, _wide_dtype(x), x.device)
-        return made
-
-    def scratch(self, weights: Weights, x: Tensor) -> None:
-        return None
 
     def mark(self, weights: Weights, x: Tensor, scratch: Scratch | None = None) -> Marks:
         means, (p00, p01, p11) = self.means, self.products
@@ -358,13 +354,6 @@ class Shared:
         log_terms = _normal(means.log_weights, squares.clamp_min(0), log_det, x.shape[1])
         return Marks(weights, log_terms, torch.softmax(log_terms, 1), {"y": y, "v": v})
 
-    def _slope(self, c: Coefficients, like: Tensor) -> Tensor:
-        found = torch.zeros(1, 1, dtype=like.dtype, device=like.device)
-        for factor, table in ((c.k0, self.c0), (c.k1, self.c1)):
-            if factor is not None:
-                found = found + factor * table
-        return found if c.k2 is None else found + c.k2
-
     def sum(self, marks: Marks, name: str) -> Tensor:
         weights, pi, means = marks.weights, marks.posterior, self.means
         if name in ("m0", "m1"):
@@ -378,12 +367,7 @@ class Shared:
         return w if name == "w" else w * (self.c0 if name == "C0 w" else self.c1)
 
     def whitened(self, marks: Marks) -> Tensor:
-        y, weights = marks.kept["y"], marks.weights
-        means = self.means
-        found = y.unsqueeze(1) - weights.beta.unsqueeze(2) * means.m1
-        if not means.one_base:
-            found = found - weights.alpha.unsqueeze(2) * means.m0
-        return found / marks.kept["v"].unsqueeze(1)
+        return self._gaps(marks) / marks.kept["v"].unsqueeze(1)
 
     def applied(self, marks: Marks, c: Coefficients) -> tuple[Tensor, Tensor]:
         y = marks.kept["y"]
