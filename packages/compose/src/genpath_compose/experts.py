@@ -1,0 +1,664 @@
+r"""Experts: law paths q_t on R^d that can be composed.
+
+An expert is a path of laws with ∂_t q + div(q v) = 0, of which one knows the velocity v_t and the
+score s_t = ∇log q_t; everything else that composing needs is derived or optional:
+
+    velocity, score                         owed, from one network call
+    velocity_divergence, score_divergence   derived: exact, or ⟨ξ, ∂_ξ v⟩ by a probe ξ of the row
+    log_prob                                where known in closed form (else it is tracked)
+    tail                                    how fast q_t falls off: whether a composition exists
+    start                                   the law q_0, a normal law: where particles begin
+
+The makes of experts: `FieldExpert` from two fields; `ModelExpert` from a trained model of any
+plugin; `ExactExpert` from an oracle with densities; `DiffusionExpert` from the score of a noising
+process with drift f and noise σ, whose velocity is −f + ½σ² s; `Reward`, a fixed factor e^{r(x)};
+`Lifted`, an expert on some of the coordinates; `Reparameterised`, an expert run by another clock.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from genpath.divergences import pushforward
+from genpath.errors import CapabilityError, DomainError, ShapeError
+from genpath.models import Model
+from genpath.predictions import plan
+from genpath.schedules import AffineSchedule, Scalar
+from genpath.spaces import Euclidean
+from genpath.states import flat_event, per_row
+
+from .normals import Normal
+from .tails import Tail, affine_tail, flat_tail
+
+if TYPE_CHECKING:
+    from .compositions import Composition
+
+__all__ = [
+    "FIELDS",
+    "DiffusionExpert",
+    "ExactExpert",
+    "Expert",
+    "FieldExpert",
+    "Lifted",
+    "ModelExpert",
+    "Reparameterised",
+    "Reward",
+]
+
+FIELDS = ("velocity", "score", "velocity_divergence", "score_divergence", "log_prob")
+"""What an expert can be asked for."""
+
+Both = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""``(t, x) -> (velocity, score)``, each ``(batch, *event)``, from one evaluation."""
+
+
+class Expert(ABC):
+    """A law path q_t that can be raised to powers, multiplied, divided and lifted.
+
+    ``name`` is what reports call it, ``event_shape`` the shape of one point, ``has`` the fields
+    that it can give; ``tail``, ``start`` and ``support`` are None where they are not known.
+    ``support`` maps points ``(batch, *event)`` to whether q_1 can be positive there.
+    """
+
+    name: str
+    event_shape: tuple[int, ...]
+    has: frozenset[str]
+    tail: Tail | None
+    start: Normal | None
+    support: Callable[[Tensor], Tensor] | None
+
+    @abstractmethod
+    def fields(
+        self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Several fields from one evaluation: name → ``(batch, *event)`` or ``(batch,)``.
+
+        Args:
+            names: of `FIELDS`, among those that it ``has``.
+            t: times ``(batch,)``.
+            x: states ``(batch, *event)``.
+            probe: standard normal noise of the form of ``x``: divergences by one forward derivative
+                along it (Hutchinson); None for exact ones, by one per coordinate.
+        """
+
+    # -- the language ------------------------------------------------------------------------
+
+    def composition(self) -> Composition:
+        """The expert alone, with exponent 1."""
+        from .compositions import Composition, Term
+
+        return Composition((Term(self),))
+
+    def on(self, *coordinates: int) -> Composition:
+        """The expert on these coordinates of a larger state, with exponent 1."""
+        from .compositions import Composition, Term
+
+        return Composition((Term(self, coordinates=tuple(coordinates)),))
+
+    def __pow__(self, power: Any) -> Composition:
+        raised: Composition = self.composition() ** power
+        return raised
+
+    def __mul__(self, other: Expert | Composition) -> Composition:
+        return self.composition() * other
+
+    def __truediv__(self, other: Expert | Composition) -> Composition:
+        return self.composition() / other
+
+    # -- single fields -----------------------------------------------------------------------
+
+    def score(self, t: Tensor, x: Tensor) -> Tensor:
+        """∇log q_t(x)."""
+        return self.fields(("score",), t, x)["score"]
+
+    def velocity(self, t: Tensor, x: Tensor) -> Tensor:
+        """v_t(x)."""
+        return self.fields(("velocity",), t, x)["velocity"]
+
+    def log_prob(self, t: Tensor, x: Tensor) -> Tensor:
+        """log q_t(x): ``(batch,)``."""
+        return self.fields(("log_prob",), t, x)["log_prob"]
+
+    def wanted(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The names, each once.
+
+        Raises:
+            CapabilityError: a field that the expert does not have.
+        """
+        found = tuple(dict.fromkeys(names))
+        for name in found:
+            if name not in self.has:
+                raise CapabilityError(
+                    f"expert {self.name}",
+                    f"it has no field {name!r}.",
+                    got="it has " + ", ".join(sorted(self.has)),
+                    fix="track its log-density, or give the expert a log_prob"
+                    if name == "log_prob"
+                    else None,
+                )
+        return found
+
+
+SMOOTH = frozenset(FIELDS) - {"log_prob"}
+
+
+def differentiated(
+    both: Both, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None
+) -> dict[str, Tensor]:
+    """Velocity, score and the divergences asked for, with one primal evaluation of ``both``.
+
+    Args:
+        both: ``(t, x) -> (velocity, score)``.
+        names: without "log_prob".
+        t, x: times and states.
+        probe: as in `Expert.fields`.
+    """
+    wanted = set(names)
+    if not wanted & {"velocity_divergence", "score_divergence"}:
+        velocity, score = both(t, x)
+        return {"velocity": velocity, "score": score}
+
+    def along(direction: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        (velocity, score), slopes = pushforward(lambda y: both(t, y), x, direction)
+        first, second = (flat_event(s * direction).sum(1) for s in slopes)
+        return velocity, score, first, second
+
+    if probe is not None:
+        velocity, score, dv, ds = along(probe)
+    else:
+        basis = Euclidean(*x.shape[1:]).tangent_basis(x)
+        velocity, score, dv, ds = torch.func.vmap(along, out_dims=(None, None, 0, 0))(basis)  # type: ignore[arg-type]
+        dv, ds = dv.sum(0), ds.sum(0)
+    return {
+        "velocity": velocity,
+        "score": score,
+        "velocity_divergence": dv,
+        "score_divergence": ds,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class FieldExpert(Expert):
+    """An expert from a function that gives velocity and score together.
+
+    Args:
+        both: ``(t, x) -> (velocity, score)``, t ``(batch,)``, x ``(batch, *event)``.
+        event_shape: of one point.
+        name: what reports call it.
+        tail: of q_t; without it nothing can be said of compositions.
+        start: the law q_0.
+        support: points → whether q_1 can be positive there.
+        log_density: ``(t, x) -> (batch,)``, where it is known.
+
+    Example:
+        >>> still = FieldExpert(lambda t, x: (0 * x, -x), (1,), "normal")  # N(0, 1) at all times
+        >>> found = still.fields(("score_divergence", "velocity"), torch.zeros(2), torch.ones(2, 1))
+        >>> found["score_divergence"]
+        tensor([-1., -1.])
+    """
+
+    both: Both
+    event_shape: tuple[int, ...]
+    name: str = "expert"
+    tail: Tail | None = None
+    start: Normal | None = None
+    support: Callable[[Tensor], Tensor] | None = None
+    log_density: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    @property
+    def has(self) -> frozenset[str]:  # type: ignore[override]
+        """All fields; the log-density where it was given."""
+        return SMOOTH | ({"log_prob"} if self.log_density is not None else set())
+
+    def fields(
+        self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        wanted = self.wanted(names)
+        found: dict[str, Tensor] = {}
+        if set(wanted) - {"log_prob"}:
+            found = differentiated(self.both, wanted, t, x, probe)
+        if "log_prob" in wanted and self.log_density is not None:
+            found["log_prob"] = self.log_density(t, x)
+        return {name: found[name] for name in wanted}
+
+
+class DiffusionExpert(Expert):
+    r"""An expert given by its score and its noising process, drift f and noise σ.
+
+        ∂_t q = div(f q) − ½σ² Δq          velocity v = −f + ½σ² s
+
+    f is the drift of the *noising* process (from data to noise), written in our time, in which
+    sampling is dX = (−f + σ² s) dt + σ dW (Skreta et al. 2025, arXiv 2503.02819).
+
+    Args:
+        score_field: ``(t, x) -> (batch, *event)``.
+        drift: f, ``(t, x) -> (batch, *event)``.
+        sigma: σ of times ``(batch,)``.
+        event_shape: of one point.
+        name, tail, start, support, log_density: as of `FieldExpert`.
+
+    Example:
+        >>> decay = lambda t, x: -2 * x
+        >>> expert = DiffusionExpert(lambda t, x: -x, decay, lambda t: 2 + 0 * t, (1,))
+        >>> expert.velocity(torch.zeros(1), torch.ones(1, 1))  # 2x − 2x: N(0, 1) stays
+        tensor([[0.]])
+    """
+
+    def __init__(
+        self,
+        score_field: Callable[[Tensor, Tensor], Tensor],
+        drift: Callable[[Tensor, Tensor], Tensor],
+        sigma: Callable[[Tensor], Tensor],
+        event_shape: tuple[int, ...],
+        name: str = "expert",
+        *,
+        tail: Tail | None = None,
+        start: Normal | None = None,
+        support: Callable[[Tensor], Tensor] | None = None,
+        log_density: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
+        self.score_field, self.drift, self.sigma = score_field, drift, sigma
+        self.event_shape, self.name = tuple(event_shape), name
+        self.tail, self.start, self.support = tail, start, support
+        self.log_density = log_density
+        self.has = SMOOTH | ({"log_prob"} if log_density is not None else set())
+
+    def both(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Velocity and score."""
+        score = self.score_field(t, x)
+        return 0.5 * per_row(self.sigma(t) ** 2, x) * score - self.drift(t, x), score
+
+    def fields(
+        self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        wanted = self.wanted(names)
+        found: dict[str, Tensor] = {}
+        if set(wanted) - {"log_prob"}:
+            found = differentiated(self.both, wanted, t, x, probe)
+        if "log_prob" in wanted and self.log_density is not None:
+            found["log_prob"] = self.log_density(t, x)
+        return {name: found[name] for name in wanted}
+
+
+def noising(schedule: AffineSchedule) -> tuple[Scalar, Scalar]:
+    r"""The noising process of a one-sided path x_t = α x0 + β x1: f = −rate · x and σ².
+
+        rate = β̇/β          σ² = 2α (α β̇/β − α̇) = 2α² d/dt log(β/α)
+
+    Both are infinite at t = 0, where β = 0 (course, L7.13).
+
+    Returns:
+        rate and σ², functions of times.
+
+    Example:
+        >>> from genpath_interpolants.schedules import linear_schedule
+        >>> rate, variance = noising(linear_schedule())
+        >>> t = torch.tensor([0.5])
+        >>> rate(t), variance(t)  # 1/t and 2(1 − t)/t
+        (tensor([2.]), tensor([2.]))
+    """
+
+    def rate(t: Tensor) -> Tensor:
+        return schedule.beta.rate(t) / schedule.beta(t)
+
+    def variance(t: Tensor) -> Tensor:
+        return 2 * schedule.alpha_squared(t) * rate(t) - schedule.alpha_squared.rate(t)
+
+    return Scalar(rate), Scalar(variance)
+
+
+class ModelExpert(Expert):
+    """A trained model as an expert: what `genpath run` leaves, from any plugin on R^d.
+
+    One network call gives velocity and score, by the rules of the model's path. The tail is that of
+    compact data under the path's schedule unless another is given.
+
+    Args:
+        model: its path has rules from its prediction to velocity and to score; its space is
+            Euclidean. States are encoded: experts of one composition share a codec.
+        name: what reports call it.
+        tail, start, support: as of `FieldExpert`; derived from schedule and base where None.
+        facts: leaf → value, added to the state for the network: a label.
+
+    Raises:
+        CapabilityError: the space is not R^d, or no rule leads to velocity or score.
+
+    Example:
+        >>> from genpath import Gaussian
+        >>> from genpath_interpolants import LinearPath
+        >>> path = LinearPath(Euclidean(2), base="gaussian")
+        >>> model = Model(lambda t, x: -x, path, Gaussian((2,)), "velocity")
+        >>> ModelExpert(model, "a").event_shape
+        (2,)
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        name: str = "model",
+        *,
+        tail: Tail | None = None,
+        start: Normal | None = None,
+        support: Callable[[Tensor], Tensor] | None = None,
+        facts: Mapping[str, float | int] | None = None,
+    ) -> None:
+        space = model.path.space
+        if not isinstance(space, Euclidean):
+            raise CapabilityError(
+                f"expert {name}",
+                "experts with scores live on R^d.",
+                got=repr(space),
+                fix="on a finite space, use genpath_compose.finite",
+            )
+        rules, given = model.path.rules, [model.predict]
+        self._plans = {want: plan(rules, given, want) for want in ("velocity", "score")}
+        self.model, self.name, self.event_shape = model, name, space.event_shape
+        self.facts, self.support = dict(facts or {}), support
+        self.has = SMOOTH
+        schedule = getattr(model.path, "schedule", None)
+        std = getattr(model.base, "std", None)
+        if tail is None and isinstance(schedule, AffineSchedule) and std is not None:
+            tail = affine_tail(schedule, float(std))
+        if start is None and std is not None:
+            start = Normal.isotropic(self.event_shape, float(model.base.mean), float(std))  # type: ignore[attr-defined]
+        self.tail, self.start = tail, start
+
+    def both(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Velocity and score from one network call."""
+        state: Any = x
+        if self.facts:
+            rows = {k: torch.full((len(x),), v, device=x.device) for k, v in self.facts.items()}
+            state = {"x": x, **rows}
+        guide, raw = self.model.guide, self.model.field
+        predicted = raw(t, state) if guide is None else guide(raw)(t, state)
+        values: dict[str, Any] = {self.model.predict: predicted}
+        for chain in self._plans.values():
+            for rule in chain:
+                if rule.gives not in values:
+                    values[rule.gives] = rule.formula(t, x, *(values[n] for n in rule.needs))
+        return values["velocity"], values["score"]
+
+    def fields(
+        self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        wanted = self.wanted(names)
+        found = differentiated(self.both, wanted, t, x, probe) if wanted else {}
+        return {name: found[name] for name in wanted}
+
+
+class Marginal(Protocol):
+    """What an oracle gives: several fields in one pass."""
+
+    def fields(self, names: Iterable[str], t: Any, x: Tensor) -> dict[str, Tensor]: ...
+
+
+class ExactExpert(Expert):
+    """An oracle as an expert: exact fields and log-densities, nothing to train and to track.
+
+    Args:
+        marginal: with ``fields(names, t, x)`` for velocity, score and log_prob, such as
+            `genpath_interpolants.MixtureMarginal` and `BoxMarginal`; a ``divergence(t, x, name)``
+            of its own is used where it has one.
+        name, tail, start, support: as of `FieldExpert`.
+        event_shape: of one point.
+
+    Example:
+        >>> from genpath_interpolants import GaussianMixture, LinearPath, MixtureMarginal
+        >>> law = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1))
+        >>> path = LinearPath(Euclidean(1), base="gaussian")
+        >>> expert = ExactExpert(MixtureMarginal(path, law), (1,), "normal")
+        >>> expert.log_prob(torch.ones(1), torch.zeros(1, 1))
+        tensor([-0.9189])
+    """
+
+    def __init__(
+        self,
+        marginal: Marginal,
+        event_shape: tuple[int, ...],
+        name: str = "exact",
+        *,
+        tail: Tail | None = None,
+        start: Normal | None = None,
+        support: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.marginal, self.event_shape, self.name = marginal, tuple(event_shape), name
+        self.tail, self.start, self.support = tail, start, support
+        self.has = frozenset(FIELDS)
+
+    def both(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Velocity and score in one pass."""
+        found = self.marginal.fields(("velocity", "score"), t, x)
+        return found["velocity"], found["score"]
+
+    def fields(
+        self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        wanted = self.wanted(names)
+        derived = [n for n in wanted if n.endswith("divergence")]
+        plain = [n for n in wanted if n not in derived]
+        if not derived:
+            return self.marginal.fields(plain, t, x)
+        own = getattr(self.marginal, "divergence", None)
+        if own is not None and probe is None:
+            found = self.marginal.fields(plain, t, x) if plain else {}
+            return found | {n: own(t, x, n.removesuffix("_divergence")) for n in derived}
+        found = differentiated(self.both, wanted, t, x, probe)
+        if "log_prob" in wanted:
+            found |= self.marginal.fields(("log_prob",), t, x)
+        return {name: found[name] for name in wanted}
+
+
+class Reward(Expert):
+    """A fixed factor e^{r(x)}: with exponent β_t it tilts a law by a reward.
+
+    It does not move, so its velocity is 0 and r is its log-density: the weight of a tilt follows
+    from the same formula as that of experts, β̇ r + β v*·∇r.
+
+    Args:
+        reward: r, ``(batch, *event) -> (batch,)``, differentiable.
+        event_shape: of one point.
+        name: what reports call it.
+        tail: flat by default, which says that r grows slower than |x|²; a quadratic reward has one.
+
+    Example:
+        >>> tilt = Reward(lambda x: 3 * x[:, 0], (1,))
+        >>> tilt.score(torch.zeros(1), torch.ones(1, 1))
+        tensor([[3.]])
+    """
+
+    def __init__(
+        self,
+        reward: Callable[[Tensor], Tensor],
+        event_shape: tuple[int, ...],
+        name: str = "reward",
+        *,
+        tail: Tail | None = None,
+    ) -> None:
+        self.reward, self.event_shape, self.name = reward, tuple(event_shape), name
+        self.tail = tail if tail is not None else flat_tail()
+        self.start, self.support = None, None
+        self.has = frozenset(FIELDS)
+
+    def both(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """0 and ∇r."""
+        gradient = torch.func.grad(lambda y: self.reward(y).sum())(x)
+        return torch.zeros_like(x), gradient
+
+    def fields(
+        self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        wanted = self.wanted(names)
+        found = differentiated(self.both, wanted, t, x, probe) if wanted != ("log_prob",) else {}
+        if "log_prob" in wanted:
+            found["log_prob"] = self.reward(x)
+        return {name: found[name] for name in wanted}
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted(Expert):
+    """An expert on some coordinates of a larger space: q̃(x) = q(x_I).
+
+    Score and velocity are 0 outside I, divergences are those of the expert (course, L8.2).
+
+    Args:
+        expert: on R^k, points of shape ``(k,)``.
+        coordinates: I, k different indices.
+        size: d of the larger space.
+
+    Raises:
+        ShapeError: the expert's points are no vectors of length k.
+        DomainError: an index twice, or outside 0 … d − 1.
+
+    Example:
+        >>> inner = FieldExpert(lambda t, x: (x, -x), (1,), "a")
+        >>> Lifted(inner, (1,), 2).score(torch.zeros(1), torch.tensor([[5.0, 3.0]]))
+        tensor([[ 0., -3.]])
+    """
+
+    expert: Expert
+    coordinates: tuple[int, ...]
+    size: int
+    tail: Tail | None = field(init=False)
+    start: Normal | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        where, index = f"expert {self.expert.name}", tuple(self.coordinates)
+        if self.expert.event_shape != (len(index),):
+            raise ShapeError(
+                where,
+                "coordinates name one axis of the state for each axis of the expert.",
+                got=f"points {self.expert.event_shape}, coordinates {index}",
+            )
+        if len(set(index)) < len(index) or not all(0 <= k < self.size for k in index):
+            raise DomainError(
+                where,
+                f"coordinates are different indices below {self.size}.",
+                got=str(index),
+                fix="give the composition a larger size, or correct the indices",
+            )
+        object.__setattr__(self, "tail", self.expert.tail)
+        object.__setattr__(self, "start", self.expert.start)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The expert's name with its coordinates."""
+        return f"{self.expert.name}[{', '.join(map(str, self.coordinates))}]"
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """``(d,)``."""
+        return (self.size,)
+
+    @property
+    def has(self) -> frozenset[str]:  # type: ignore[override]
+        """What the expert has."""
+        return self.expert.has
+
+    @property
+    def support(self) -> Callable[[Tensor], Tensor] | None:  # type: ignore[override]
+        """The cylinder over the expert's support."""
+        inner = self.expert.support
+        return None if inner is None else lambda x: inner(x[:, list(self.coordinates)])
+
+    def fields(
+        self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        index = list(self.coordinates)
+        part = None if probe is None else probe[:, index]
+        found = self.expert.fields(names, t, x[:, index], part)
+        return {name: self._embedded(value, x) for name, value in found.items()}
+
+    def _embedded(self, value: Tensor, x: Tensor) -> Tensor:
+        if value.dim() == 1:
+            return value
+        if list(self.coordinates) == list(range(self.size)):
+            return value
+        whole = value.new_zeros(len(value), self.size)
+        whole[:, list(self.coordinates)] = value
+        return whole
+
+
+@dataclass(frozen=True, eq=False)
+class Reparameterised(Expert):
+    """An expert run by another clock: q_{τ(t)}, with velocity τ̇ v_{τ(t)} (course, L8.26).
+
+    Aligning the clocks of two experts does not make a composition exist: their noise levels at a
+    time may agree, their exponents still decide.
+
+    Args:
+        expert: any.
+        clock: τ, increasing, from [0, 1] to [0, 1].
+
+    Example:
+        >>> inner = FieldExpert(lambda t, x: (t[:, None] + 0 * x, -x), (1,), "a")
+        >>> slow = Reparameterised(inner, Scalar(lambda t: t * t))
+        >>> slow.velocity(torch.tensor([0.5]), torch.zeros(1, 1))  # 2t · t²
+        tensor([[0.2500]])
+    """
+
+    expert: Expert
+    clock: Scalar
+    tail: Tail | None = field(init=False)
+    start: Normal | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        ends = self.clock(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        grid = self.clock(torch.linspace(0, 1, 101, dtype=torch.float64))
+        if float(grid.diff().min()) < 0 or float(ends[0]) < 0 or float(ends[1]) > 1 + 1e-9:
+            raise DomainError(
+                f"expert {self.expert.name}",
+                "a clock increases, within [0, 1].",
+                got=f"from {float(ends[0]):g} to {float(ends[1]):g}",
+            )
+        tail, clock = self.expert.tail, self.clock
+        if tail is not None:
+            inner, linear = tail.precisions, tail.linear
+            tail = Tail(
+                lambda t: inner(clock(t)),
+                None if linear is None else lambda t: linear(clock(t)),
+            )
+        object.__setattr__(self, "tail", tail)
+        start = self.expert.start if float(ends[0]) == 0 else None
+        object.__setattr__(self, "start", start)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The expert's name."""
+        return self.expert.name
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The expert's."""
+        return self.expert.event_shape
+
+    @property
+    def has(self) -> frozenset[str]:  # type: ignore[override]
+        """What the expert has."""
+        return self.expert.has
+
+    @property
+    def support(self) -> Callable[[Tensor], Tensor] | None:  # type: ignore[override]
+        """The expert's."""
+        return self.expert.support
+
+    def fields(
+        self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        rate = self.clock.rate(t)
+        found = self.expert.fields(names, self.clock(t), x, probe)
+        for name in ("velocity", "velocity_divergence"):
+            if name in found:
+                found[name] = per_row(rate, found[name]) * found[name]
+        return found
+
+
+def dimension(event_shape: Sequence[int]) -> int:
+    """The number of coordinates of a point."""
+    return math.prod(event_shape)
