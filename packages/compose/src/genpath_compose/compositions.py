@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genpath.errors import CapabilityError, DomainError, ShapeError
+from genpath.errors import CapabilityError, DomainError, GenpathError, ShapeError
 from genpath.spaces import Euclidean
 from genpath.states import per_row
 
@@ -240,9 +240,10 @@ def _widened(
 
 
 def parse(text: str, experts: Mapping[str, Expert | Composition]) -> Composition:
-    """A composition from text: names, numbers, ``*``, ``/``, ``**`` and parentheses.
+    """A composition from text: names, numbers, ``*``, ``/``, ``**``, parentheses and presets.
 
-    ``name[0, 2]`` puts an expert on coordinates. Nothing is evaluated but these.
+    ``name[0, 2]`` puts an expert on coordinates; ``guided(cat, null, 1.5)`` is a preset, one of
+    `genpath_compose.presets.SPOKEN`. Nothing is evaluated but these.
 
     Args:
         text: such as ``"(a ** 1.4) * b[0, 1] / c"``.
@@ -256,6 +257,8 @@ def parse(text: str, experts: Mapping[str, Expert | Composition]) -> Composition
         >>> known = {n: FieldExpert(lambda t, x: (0 * x, -x), (1,), n) for n in "abc"}
         >>> print(parse("(a ** 1.4) * b / (c * a) ** 0.4", known))
         a^(1) · b^(1) · c^(-0.4)
+        >>> print(parse("guided(a, b, 0.5) * c", known))
+        a^(1.5) · b^(-0.5) · c^(1)
     """
 
     def refuse(what: str, fix: str) -> DomainError:
@@ -296,10 +299,33 @@ def parse(text: str, experts: Mapping[str, Expert | Composition]) -> Composition
                 return visit(node.left) * visit(node.right)
             if isinstance(node.op, ast.Div):
                 return visit(node.left) / visit(node.right)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+            return spoken(node.func.id, node.args)
         raise refuse(
             f"{ast.unparse(node)!r} is no composition.",
-            "use names of experts, numbers as powers, *, /, ** and parentheses",
+            "use names of experts, numbers as powers, *, /, **, parentheses and presets",
         )
+
+    def spoken(name: str, arguments: Sequence[ast.expr]) -> Composition:
+        from .presets import SPOKEN
+
+        if name not in SPOKEN:
+            raise refuse(f"there is no preset {name!r}.", f"the presets are: {', '.join(SPOKEN)}")
+        operands, numbers = list[Composition](), list[float]()
+        for node in arguments:
+            if isinstance(node, (ast.Constant, ast.UnaryOp)):
+                numbers.append(number(node))
+            else:
+                operands.append(visit(node))
+        try:
+            return SPOKEN[name](operands, numbers)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, GenpathError):
+                raise
+            raise refuse(
+                f"{name}({', '.join(map(ast.unparse, arguments))}) does not fit.",
+                SPOKEN[name].__doc__ or "",
+            ) from None
 
     try:
         tree = ast.parse(text.strip(), mode="eval")

@@ -17,9 +17,9 @@ process with drift f and noise σ, whose velocity is −f + ½σ² s; `Reward`, 
 
 from __future__ import annotations
 
-import math
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -64,9 +64,11 @@ class Expert(ABC):
 
     ``name`` is what reports call it, ``event_shape`` the shape of one point, ``has`` the fields
     that it can give; ``tail``, ``start`` and ``support`` are None where they are not known.
-    ``support`` maps points ``(batch, *event)`` to whether q_1 can be positive there.
+    ``support`` maps points ``(batch, *event)`` to whether q_1 can be positive there, ``times`` is
+    the interval on which q_t is known.
     """
 
+    times: tuple[float, float] = (0.0, 1.0)
     name: str
     event_shape: tuple[int, ...]
     has: frozenset[str]
@@ -95,6 +97,12 @@ class Expert(ABC):
         from .compositions import Composition, Term
 
         return Composition((Term(self),))
+
+    def named(self, name: str) -> Expert:
+        """The same expert under another name."""
+        renamed = copy.copy(self)
+        object.__setattr__(renamed, "name", name)
+        return renamed
 
     def on(self, *coordinates: int) -> Composition:
         """The expert on these coordinates of a larger state, with exponent 1."""
@@ -196,6 +204,7 @@ class FieldExpert(Expert):
         start: the law q_0.
         support: points → whether q_1 can be positive there.
         log_density: ``(t, x) -> (batch,)``, where it is known.
+        times: the interval on which the fields are defined.
 
     Example:
         >>> still = FieldExpert(lambda t, x: (0 * x, -x), (1,), "normal")  # N(0, 1) at all times
@@ -211,6 +220,7 @@ class FieldExpert(Expert):
     start: Normal | None = None
     support: Callable[[Tensor], Tensor] | None = None
     log_density: Callable[[Tensor, Tensor], Tensor] | None = None
+    times: tuple[float, float] = (0.0, 1.0)
 
     @property
     def has(self) -> frozenset[str]:  # type: ignore[override]
@@ -543,8 +553,8 @@ class Lifted(Expert):
                 got=str(index),
                 fix="give the composition a larger size, or correct the indices",
             )
-        object.__setattr__(self, "tail", self.expert.tail)
-        object.__setattr__(self, "start", self.expert.start)
+        for name in ("tail", "start", "times"):
+            object.__setattr__(self, name, getattr(self.expert, name))
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -574,6 +584,9 @@ class Lifted(Expert):
         part = None if probe is None else probe[:, index]
         found = self.expert.fields(names, t, x[:, index], part)
         return {name: self._embedded(value, x) for name, value in found.items()}
+
+    def named(self, name: str) -> Expert:
+        return Lifted(self.expert.named(name), self.coordinates, self.size)
 
     def _embedded(self, value: Tensor, x: Tensor) -> Tensor:
         if value.dim() == 1:
@@ -611,10 +624,11 @@ class Reparameterised(Expert):
     def __post_init__(self) -> None:
         ends = self.clock(torch.tensor([0.0, 1.0], dtype=torch.float64))
         grid = self.clock(torch.linspace(0, 1, 101, dtype=torch.float64))
-        if float(grid.diff().min()) < 0 or float(ends[0]) < 0 or float(ends[1]) > 1 + 1e-9:
+        low, high = self.expert.times
+        if float(grid.diff().min()) < 0 or float(ends[0]) < low or float(ends[1]) > high + 1e-9:
             raise DomainError(
                 f"expert {self.expert.name}",
-                "a clock increases, within [0, 1].",
+                f"a clock increases, within the times [{low:g}, {high:g}] of its expert.",
                 got=f"from {float(ends[0]):g} to {float(ends[1]):g}",
             )
         tail, clock = self.expert.tail, self.clock
@@ -627,6 +641,9 @@ class Reparameterised(Expert):
         object.__setattr__(self, "tail", tail)
         start = self.expert.start if float(ends[0]) == 0 else None
         object.__setattr__(self, "start", start)
+
+    def named(self, name: str) -> Expert:
+        return Reparameterised(self.expert.named(name), self.clock)
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -652,13 +669,8 @@ class Reparameterised(Expert):
         self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
     ) -> dict[str, Tensor]:
         rate = self.clock.rate(t)
-        found = self.expert.fields(names, self.clock(t), x, probe)
+        found = dict(self.expert.fields(names, self.clock(t), x, probe))
         for name in ("velocity", "velocity_divergence"):
             if name in found:
                 found[name] = per_row(rate, found[name]) * found[name]
         return found
-
-
-def dimension(event_shape: Sequence[int]) -> int:
-    """The number of coordinates of a point."""
-    return math.prod(event_shape)

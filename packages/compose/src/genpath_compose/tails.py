@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from genpath.schedules import AffineSchedule
 
-__all__ = ["Tail", "affine_tail", "flat_tail"]
+__all__ = ["Tail", "affine_tail", "flat_tail", "mixture_tail"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,29 @@ def flat_tail() -> Tail:
         tensor([[[0.]]])
     """
     return Tail(lambda t: torch.zeros_like(t)[:, None, None])
+
+
+def mixture_tail(schedule: AffineSchedule, law: Any, base_std: float = 1.0) -> Tail:
+    """The tail of x_t = α x0 + β x1 + γ z for a mixture of normal laws: a precision per component.
+
+    Args:
+        schedule: α, β and γ².
+        law: a `genpath_interpolants.GaussianMixture`.
+        base_std: σ of x0 ~ N(0, σ² I).
+
+    Example:
+        >>> from genpath_interpolants import GaussianMixture
+        >>> from genpath_interpolants.schedules import linear_schedule
+        >>> law = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.tensor([2.0]))
+        >>> mixture_tail(linear_schedule(), law).precisions(torch.tensor([0.0, 1.0])).flatten()
+        tensor([1.0000, 0.2500])
+    """
+    variances = law.variances()
+    spread = variances[:, None] if variances.dim() == 1 else variances
+
+    def precisions(t: Tensor) -> Tensor:
+        noise = base_std**2 * schedule.alpha_squared(t) + schedule.gamma_squared(t)
+        beta = schedule.beta(t).square()
+        return 1 / (noise[:, None, None] + beta[:, None, None] * spread.to(t))
+
+    return Tail(precisions)

@@ -21,6 +21,7 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "objective": "one loss per example, with its stated minimiser",
         "dynamics": "which generator with the path's marginals is simulated: ode, sde, jumps",
         "sampler": "the integrator of a generator from t = 0 to t = 1",
+        "expert": "a law path with a velocity and a score, to be composed with others",
         "likelihood": "the log-density of a model at data, with its error",
         "guidance": "the change of a prediction that steers it towards a condition",
         "transform": "what happens to the particles between two steps",

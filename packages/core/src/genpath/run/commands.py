@@ -98,7 +98,7 @@ def _stages(run: Run, only: tuple[str, ...] | None) -> None:
         if (f"{index}:{bound.name}" not in finished if only is None else bound.name in only)
     ]
     if todo:
-        write_json(run.folder / ENVIRONMENT, environment(run.config, run.assembly.device))
+        write_json(run.folder / ENVIRONMENT, environment(run.config, run.device))
     for key, bound in todo:
         start = time.monotonic()
         try:

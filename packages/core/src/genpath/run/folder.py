@@ -51,9 +51,18 @@ class Run:
 
         return assemble(self.config)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the run computes; a config without data names no model, and asks its own device."""
+        from genpath.run.assembly import find_device
+
+        if self.config.data is None:
+            return find_device(self.config.device)
+        return self.assembly.device
+
     def rng(self, purpose: str, step: int = 0) -> torch.Generator:
         """The random generator of one step of one purpose, on the run's device."""
-        return generator_for(self.config.seed, purpose, step, self.assembly.device)
+        return generator_for(self.config.seed, purpose, step, self.device)
 
     @property
     def lines(self) -> JSONLines:

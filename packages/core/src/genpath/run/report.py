@@ -92,6 +92,8 @@ def _section(title: str, body: str) -> list[str]:
 
 
 def _data_line(run: Run) -> str:
+    if run.config.data is None:  # nothing was learned: a composition of experts
+        return ""
     data = run.assembly.data
     from genpath.states import batch_size
 

@@ -28,7 +28,7 @@ from genpath.run.folder import FINDINGS, SAMPLES, Run
 from genpath.run.report import write_report
 from genpath.run.samples import draw, read_samples, write_samples
 
-__all__ = ["Evaluate", "Report", "Sample", "Stage", "Train", "figure_png"]
+__all__ = ["Evaluate", "Report", "Sample", "Stage", "Train", "figure_png", "write_findings"]
 
 
 @runtime_checkable
@@ -86,7 +86,7 @@ class Evaluate:
             found = Findings(
                 metrics, {**found.measured, **new.measured}, (), found.texts + new.texts
             )
-        _write_findings(run, found, pictures)
+        write_findings(run, "evaluate", found, pictures)
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,15 @@ def _scene(run: Run, index: int, progress: Any, metrics: Mapping[str, float]) ->
     )
 
 
-def _write_findings(run: Run, found: Findings, figures: list[Figure]) -> None:
-    """Figures as PNG files, texts and captions as JSON, numbers beside the training's."""
+def write_findings(run: Run, stage: str, found: Findings, figures: list[Figure]) -> None:
+    """What a stage found: figures as PNG files, texts as JSON, numbers beside the training's.
+
+    Args:
+        run: whose folder they go into.
+        stage: by whom; its earlier numbers are replaced.
+        found: metrics and texts.
+        figures: for the report.
+    """
     folder = run.folder / "figures"
     listed = []
     for figure in figures:
@@ -143,9 +150,9 @@ def _write_findings(run: Run, found: Findings, figures: list[Figure]) -> None:
         )
     texts = [{"title": text.title, "body": text.body} for text in found.texts]
     write_json(run.folder / FINDINGS, {"figures": listed, "texts": texts})
-    run.add_metrics("evaluate", found.metrics, found.measured)
-    lines = [line for line in run.lines.read() if line.get("stage") != "evaluate"]
-    run.lines.replace(lines + ([{"stage": "evaluate", **found.metrics}] if found.metrics else []))
+    run.add_metrics(stage, found.metrics, found.measured)
+    lines = [line for line in run.lines.read() if line.get("stage") != stage]
+    run.lines.replace(lines + ([{"stage": stage, **found.metrics}] if found.metrics else []))
 
 
 def figure_png(figure: Figure) -> bytes | None:
