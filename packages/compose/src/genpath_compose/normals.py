@@ -112,6 +112,6 @@ def power_product(
     mean = torch.stack([g * p * m for g, (m, p) in pairs]).sum(0) / precision
     log_z = precision * mean**2 + LOG_2PI - precision.log()
     for g, (m, p) in pairs:
-        seen = torch.where(p > 0, p, 1.0).log() - torch.where(p > 0, LOG_2PI, 0.0)
+        seen = torch.where(p > 0, p, 1.0).log() - LOG_2PI * (p > 0).to(p)
         log_z = log_z + g * (seen - p * m**2)
     return Normal(mean, precision), 0.5 * float(log_z.sum())

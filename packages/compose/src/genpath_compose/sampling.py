@@ -200,8 +200,8 @@ def sample(
         The particles with their certificate and report.
 
     Raises:
-        PathCollapseError: the path is not certified, under the policy "error"; or a repair is
-            impossible, with the reason.
+        PathCollapseError: the path is not certified, under the policy "error".
+        RepairError: no bump repairs it, with the reason, under the policy "repair".
         NumericalError: weights stopped being numbers, seen at the next resampling window.
 
     Example:
@@ -270,7 +270,8 @@ def examine(
     """The composition that may be sampled under a policy, with its certificate.
 
     Raises:
-        PathCollapseError: it is not certified and the policy is "error", or cannot be repaired.
+        PathCollapseError: it is not certified and the policy is "error".
+        RepairError: no bump repairs it.
     """
     first, last = grid.times[0], grid.times[-1]
     certificate = certify(composition, t_start=first, t_end=last, margin=margin)

@@ -19,7 +19,7 @@ from ..dynamics import Composed
 from ..experts import FieldExpert
 from ..exponents import Exponent
 from ..normals import Normal
-from ._affine import DOUBLE, plane
+from ._scenes import DOUBLE, plane
 
 __all__ = ["tracking"]
 

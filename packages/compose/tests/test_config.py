@@ -1,0 +1,87 @@
+"""Compositions in configs: the stage, its report, and errors at the place of the mistake."""
+
+import json
+
+import numpy as np
+import pytest
+
+from genpath.config import Config
+from genpath.errors import ConfigError, DomainError
+from genpath.run.commands import run_config
+
+CONFIG = """
+precision: float64
+threads: 1
+stages:
+  - name: compose.sample
+    experts:
+      top: {name: compose.gaussian_mixture, means: [[1.0, 0.0]], schedule: trigonometric}
+      bottom: {name: compose.gaussian_mixture, means: [[0.4]], schedule: linear}
+    product: PRODUCT
+    policy: repair
+    margin: 0.05
+    steps: 40
+    count: 100
+  - report
+"""
+
+
+def config(product, **replaced):
+    text = CONFIG.replace("PRODUCT", product)
+    for old, new in replaced.items():
+        text = text.replace(old, new)
+    return Config.from_yaml(text)
+
+
+def test_a_run_leaves_samples_numbers_pictures_and_a_report(tmp_path):
+    run = run_config(config("top / bottom[0] ** 0.7"), tmp_path / "run")
+    with np.load(run.folder / "samples.npz") as file:
+        assert file["samples"].shape == (100, 2)
+    metrics = run.metrics()["metrics"]
+    assert metrics["compose/min_c"] >= 0.05 - 1e-9
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    for word in ("What was sampled", "Existence", "Weights", "Samples", "exists, min C"):
+        assert word in page
+    findings = json.loads((run.folder / "findings.json").read_text())
+    assert [f["file"] for f in findings["figures"]] == [
+        f"figures/{name}.png" for name in ("certificate", "weights", "cloud")
+    ]
+
+
+def test_the_same_config_gives_the_same_samples(tmp_path):
+    files = [
+        run_config(config("top / bottom[0] ** 0.7"), tmp_path / name).folder / "samples.npz"
+        for name in "ab"
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("product", "words"),
+    [
+        ("top / botom[0]", "no expert 'botom'"),
+        ("top / bottom[0] **", "cannot be read"),
+        ("top + bottom[0]", "is no composition"),
+        ("guided(top, bottom)", "write guided\\(conditional, unconditional, w\\)"),
+        ("blend(top, bottom)", "no preset 'blend'"),
+        ("top ** bottom", "a power is a number"),
+        ("top[0.5]", "whole numbers"),
+        ("__import__('os').system('x')", "is no composition"),
+    ],
+)
+def test_a_mistake_in_the_product_is_said_in_words(tmp_path, product, words):
+    with pytest.raises(DomainError, match=words):
+        run_config(config(f'"{product}"'), tmp_path / "run")
+
+
+def test_a_typo_in_a_key_is_named_with_its_path():
+    with pytest.raises(ConfigError, match=r"stages\[0\].*\n?.*margn"):
+        Config.from_yaml(CONFIG.replace("PRODUCT", "top").replace("margin", "margn"))
+
+
+def test_a_bump_on_an_unknown_expert_is_refused(tmp_path):
+    text = CONFIG.replace("PRODUCT", "top").replace(
+        "    policy: repair", "    bumps: {tip: {quadratic: 1.0}}\n    policy: repair"
+    )
+    with pytest.raises(DomainError, match="bumps name experts"):
+        run_config(Config.from_yaml(text), tmp_path / "run")
