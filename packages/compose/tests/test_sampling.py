@@ -10,6 +10,7 @@ from genpath.errors import CapabilityError, DomainError, NumericalError, ShapeEr
 from genpath.grids import TimeGrid
 from genpath.schedules import Scalar
 from genpath_compose.claims._scenes import collapse_toy, normal_expert
+from genpath_compose.components import boxes
 from genpath_compose.compositions import Composition
 from genpath_compose.dynamics import Blend, Composed, Follow, Noising, Through
 from genpath_compose.errors import PathCollapseError, PathCollapseWarning, RepairError
@@ -170,8 +171,8 @@ def test_the_same_seed_gives_the_same_particles():
 def test_chunks_of_expert_calls_change_nothing():
     whole, pieces = (
         sample(collapse_toy(), 101, torch.Generator().manual_seed(0), steps=20, dtype=DOUBLE,
-               track="ito", rows=rows)
-        for rows in (None, 10)
+               track="ito", chunk=chunk)
+        for chunk in (None, 10)
     )  # fmt: skip
     assert torch.allclose(whole.x, pieces.x) and torch.allclose(whole.weights, pieces.weights)
 
@@ -257,3 +258,15 @@ def test_transports_may_be_any_field(rng):
             collapse_toy(), 50, rng, steps=10, dtype=DOUBLE, transport=Through(lambda t, x: x.sin())
         )
     assert bool(found.x.isfinite().all())
+
+
+def test_a_target_that_no_support_carries_is_refused_and_not_repaired(rng):
+    """U[0, 1] over U[0, ½]: C > 0 at every t < 1, and no law at t = 1."""
+    wide = boxes([[0.0]], [[1.0]], None, "linear").named("wide")
+    narrow = boxes([[0.0]], [[0.5]], None, "linear").named("narrow")
+    for policy in ("error", "repair"):
+        with pytest.raises(PathCollapseError, match="target at t = 1 is not a law"):
+            sample(wide**2 / narrow, 10, rng, policy=policy)
+    with pytest.warns(PathCollapseWarning):
+        found = sample(wide**2 / narrow, 50, rng, steps=20, policy="warn")
+    assert any("not a law" in doubt for doubt in found.doubts)

@@ -25,6 +25,7 @@ from .experts import ExactExpert, ModelExpert, Reward
 
 from .normals import Normal
 from .smc import Resample
+from .supports import Boxes
 from .tails import Tail, affine_tail, mixture_tail
 
 __all__ = ["boxes", "gaussian_mixture", "resample", "reward", "run"]
@@ -107,7 +108,7 @@ def boxes(
         law.event_shape,
         tail=affine_tail(path.schedule, radius=radius),
         start=Normal.isotropic(law.event_shape),
-        support=lambda x: law.log_prob(x) > -torch.inf,
+        support=Boxes(corners[0], corners[1]),
     )
 
 

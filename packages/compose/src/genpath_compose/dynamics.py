@@ -36,7 +36,7 @@ from genpath.generators import MarkovGenerator
 from genpath.noises import FactorNoise, MatrixFreeNoise, NoiseMap, ScalarNoise
 from genpath.parts import Parts
 from genpath.spaces import Euclidean, Product
-from genpath.states import chunks, flat_event, per_row
+from genpath.states import flat_event, per_row
 
 from .compositions import Composition
 from .experts import Expert
@@ -175,8 +175,6 @@ class Composed:
             Itô; "ito" tracks all; experts with γ̇ = 0 need neither.
         divergence: "exact", one derivative per coordinate, or "hutchinson", one along a probe that
             each particle keeps: unbiased for the rate, so E[Ẑ] is biased by O(variance).
-        rows: experts are called with at most so many particles at once; None for all. It bounds the
-            memory of activations and derivatives.
 
     Raises:
         DomainError: an unknown option, a negative σ, or a transport that follows no expert.
@@ -195,7 +193,6 @@ class Composed:
     transport: Transport = field(default_factory=Blend)
     track: Literal["auto", "ito"] = "auto"
     divergence: Literal["exact", "hutchinson"] = "exact"
-    rows: int | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("track", ("auto", "ito")), ("divergence", ("exact", "hutchinson"))):
@@ -204,8 +201,6 @@ class Composed:
                 raise DomainError("Composed", f"{name} is {' or '.join(known)}.", got=got)
         if isinstance(self.sigma, (int, float)) and not 0 <= self.sigma < math.inf:
             raise DomainError("Composed", "σ ≥ 0, finite.", got=f"sigma {self.sigma}")
-        if self.rows is not None and self.rows < 1:
-            raise DomainError("Composed", "rows ≥ 1.", got=str(self.rows))
         size = math.prod(self.composition.event_shape)
         if isinstance(self.sigma, Tensor) and (
             self.sigma.dim() != 2 or self.sigma.shape[0] != size
@@ -302,31 +297,12 @@ class Composed:
         has = {"velocity", "potential"} | (set() if silent else {"diffusion"})
         return MarkovGenerator(self.space, self._parts, frozenset(has))
 
-    def _fields(self, t: Tensor, x: Tensor, probe: Tensor | None) -> list[dict[str, Tensor]]:
-        """The fields of all experts, a bounded number of rows at a time."""
-        experts = self.composition.experts
-        if self.rows is None or len(x) <= self.rows:
-            return [
-                e.fields(names, t, x, probe) for e, names in zip(experts, self._names, strict=True)
-            ]
-        whole = {"t": t, "x": x} | ({} if probe is None else {"probe": probe})
-        found = [
-            [
-                e.fields(names, part["t"], part["x"], part.get("probe"))
-                for e, names in zip(experts, self._names, strict=True)
-            ]
-            for part in chunks(whole, self.rows)
-        ]
-        return [
-            {name: torch.cat([piece[i][name] for piece in found]) for name in names}
-            for i, names in enumerate(self._names)
-        ]
-
     def _parts(self, t: Tensor, state: Mapping[str, Tensor]) -> Parts:
         x, probe = state[X], state.get(PROBE)
         exponents = self.composition.exponents
         gammas = [gamma(t) for gamma in exponents]
-        values = self._fields(t, x, probe)
+        experts = self.composition.experts
+        values = [e.fields(n, t, x, probe) for e, n in zip(experts, self._names, strict=True)]
         score = _total(per_row(g, x) * v["score"] for g, v in zip(gammas, values, strict=True))
         flow, divergence = self.transport(Scene(t, x, gammas, values, score, probe))
         weight = x.new_zeros(len(x)) if divergence is None else divergence

@@ -148,5 +148,5 @@ class ComposeOptions:
         "auto", help="log-densities: exact where experts have them, or all by Itô"
     )
     divergence: Literal["exact", "hutchinson"] = option("exact", help="of tracked experts")
-    rows: int | None = option(None, help="particles per call of an expert; null: all", minimum=1)
+    chunk: int | None = option(None, help="particles per call of an expert; null: all", minimum=1)
     resample: ResampleOptions = option(factory=ResampleOptions, help="when and how")

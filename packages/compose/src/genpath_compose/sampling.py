@@ -109,8 +109,10 @@ class ComposedSample:
         if self.certificate.status != "exists":
             found.append(
                 f"the path is not certified ({self.certificate.status}): "
-                + "; ".join(self.certificate.reasons)
+                + " ".join(self.certificate.reasons)
             )
+        elif self.certificate.support.status == "violated":
+            found.append("the target at t = 1 is not a law: " + self.certificate.support.words)
         least, last = (self.metrics[f"compose/{n}_ess"] for n in ("min", "final"))
         if last < FEW:
             found.append(f"the final weights are worth {last:.2%} of the particles")
@@ -169,7 +171,7 @@ def sample(
     start: Law | None = None,
     track: Literal["auto", "ito"] = "auto",
     divergence: Literal["exact", "hutchinson"] = "exact",
-    rows: int | None = None,
+    chunk: int | None = None,
     dtype: torch.dtype | None = None,
     callbacks: Iterable[Callback] = (),
     **more: Any,
@@ -191,7 +193,9 @@ def sample(
         resample: when and how; systematic below an ESS of half by default.
         sampler: of the generator; Euler by default.
         start: the law of particles at the first time, if not the product of the experts' starts.
-        track, divergence, rows: as of `Composed`.
+        track, divergence: as of `Composed`.
+        chunk: experts are called with at most so many particles at once, which bounds the memory of
+            activations and derivatives; None for all.
         dtype: of the particles; torch's default if None.
         callbacks: watchers of the run.
         more: further arguments of `run_particles`: ``group``, ``log_weight``.
@@ -234,7 +238,7 @@ def sample(
             "the start has the points of the composition.",
             got=f"start {tuple(x.shape[1:])}, composition {composition.event_shape}",
         )
-    composed = Composed(composition, sigma, transport or Blend(), track, divergence, rows)
+    composed = Composed(composition, sigma, transport or Blend(), track, divergence)
     particles = run_particles(
         composed.generator(),
         composed.state(x, times.times[0], rng),
@@ -242,6 +246,7 @@ def sample(
         rng,
         sampler=Euler() if sampler is None else sampler,
         resample=Resample() if resample is None else resample,
+        chunk=chunk,
         callbacks=callbacks,
         **more,
     )
@@ -275,10 +280,11 @@ def examine(
     """
     first, last = grid.times[0], grid.times[-1]
     certificate = certify(composition, t_start=first, t_end=last, margin=margin)
-    if certificate.status == "exists":
+    supported = certificate.support.status != "violated"
+    if certificate.keeps_margin and supported:
         return composition, certificate, None
-    words = "; ".join(certificate.reasons)
-    if policy == "repair":
+    words = " ".join(certificate.reasons)
+    if policy == "repair" and supported:
         mended = repair(composition, margin=margin, t_start=first, t_end=last)
         return mended.composition, mended.after, mended
     if policy == "warn":
@@ -286,10 +292,12 @@ def examine(
             f"{composition}: {certificate.status}: {words}", PathCollapseWarning, stacklevel=3
         )
         return composition, certificate, None
+    fix = 'policy="warn" samples it nevertheless'
+    if supported:
+        fix = 'policy="repair" adds the smallest bumps that mend it; ' + fix
     raise PathCollapseError(
         "sample",
         "a composition is sampled where its path exists.",
         got=f"{certificate.status}: {words}",
-        fix='pass policy="repair" to add the smallest bumps that mend it, or policy="warn" to '
-        "sample it nevertheless",
+        fix=fix,
     )

@@ -12,28 +12,29 @@ from typing import Any
 
 import torch
 
+from genpath.errors import DomainError
 from genpath.evaluation import Figure, Findings, Text
 from genpath.run.assembly import default_dtype
 from genpath.run.folder import SAMPLES, Run
 from genpath.run.samples import to_cpu, write_samples
 from genpath.run.stages import write_findings
 
+from .bumps import bump
 from .certificates import certificate_figure
 from .compositions import Composition, parse
 from .experts import Expert
 from .exponents import Exponent
 from .options import BumpOptions, ResampleOptions
-from .repair import bump
 from .sampling import ComposedSample, sample
 from .smc import Resample
 
 __all__ = ["SampleComposition"]
 
 MEASURED = {
-    "compose/min_c": "least C_k(t) of the existence criterion on the grid; positive: the path exists",
+    "compose/min_c": "least C_k(t) of the existence criterion; positive: the path exists",
     "compose/min_ess": "least share of effective particles, before a resampling",
     "compose/final_ess": "share of effective particles at the last time",
-    "compose/log_normaliser": "estimate of log Z at the last time; exp of it is unbiased up to O(dt)",
+    "compose/log_normaliser": "estimate of log Z; its exp is unbiased, up to O(dt)",
     "compose/resamplings": "times at which particles were resampled",
     "compose/lineages": "first particles that have descendants at the last time",
 }
@@ -58,7 +59,7 @@ class SampleComposition:
     sigma: float = 1.0
     track: Any = "auto"
     divergence: Any = "exact"
-    rows: int | None = None
+    chunk: int | None = None
     resample: ResampleOptions = field(default_factory=ResampleOptions)
 
     def composition(self) -> Composition:
@@ -72,8 +73,6 @@ class SampleComposition:
             found = found.sized(self.size)
         unknown = set(self.bumps) - set(self.experts)
         if unknown:
-            from genpath.errors import DomainError
-
             raise DomainError(
                 "stage.compose.sample",
                 "bumps name experts.",
@@ -87,8 +86,7 @@ class SampleComposition:
         options = self.bumps.get(name)
         if options is None:
             return exponent
-        added = bump(options.quadratic, options.ramp, tau=options.tau)
-        return exponent + Exponent(0.0, added)
+        return exponent + bump(options.quadratic, options.ramp, tau=options.tau)
 
     def __call__(self, run: Run) -> None:
         with default_dtype(run.config), run.display.task("sample", self.steps) as task:
@@ -110,7 +108,7 @@ class SampleComposition:
                 ),
                 track=self.track,
                 divergence=self.divergence,
-                rows=self.rows,
+                chunk=self.chunk,
                 dtype=torch.get_default_dtype(),
                 callbacks=(lambda index, t, carry: task.update(index, f"t = {t:.3f}"),),
             )

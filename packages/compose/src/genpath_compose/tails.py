@@ -107,6 +107,7 @@ def mixture_tail(schedule: AffineSchedule, law: Any, base_std: float = 1.0) -> T
     def precisions(t: Tensor) -> Tensor:
         noise = base_std**2 * schedule.alpha_squared(t) + schedule.gamma_squared(t)
         beta = schedule.beta(t).square()
-        return 1 / (noise[:, None, None] + beta[:, None, None] * spread.to(t))
+        found: Tensor = 1 / (noise[:, None, None] + beta[:, None, None] * spread.to(t))
+        return found
 
     return Tail(precisions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,6 +72,14 @@ def _transports() -> list[tuple[str, Any, Any]]:
     ]
 
 
+def _on_a_plane(sigma: Any, transport: Any) -> Composed:
+    return Composed(plane(), sigma, transport)
+
+
+def _toy(sigma: Any, transport: Any) -> Composed:
+    return Composed(collapse_toy(), sigma, transport)
+
+
 def _without_rates(composed: Composed) -> Composed:
     frozen = [but(g, rate=lambda t: 0 * t) for g in composed.composition.exponents]
     return replace(composed, composition=composed.composition.with_exponents(frozen))
@@ -118,7 +127,7 @@ def weights() -> list[Claim[Any]]:
                 "With its potential, the generator of a composition carries h_t: (L*h)/h, found by "
                 "differentiating log h, is ∂_t log h, for experts with different schedules, on "
                 "different coordinates, with exponents that move.",
-                lambda transport=transport, sigma=sigma: Composed(plane(), sigma, transport),
+                partial(_on_a_plane, sigma, transport),
                 _generic,
                 controls,
                 formula=r"\partial_t\log h=\frac{\mathcal L^*h}{h},\quad g=\nabla\!\cdot v^*"
@@ -239,7 +248,7 @@ def terminal_laws() -> list[Claim[Any]]:
                 "The weighted law of the Euler scheme, which is normal here and known in closed "
                 "form, tends to the target with order 1 in the step, as does its mass to Z: for "
                 "any noise and any transport.",
-                lambda sigma=sigma, transport=transport: Composed(collapse_toy(), sigma, transport),
+                partial(_toy, sigma, transport),
                 check,
                 [
                     Control("γ̇ ℓ dropped from the weight", _without_rates),

@@ -19,6 +19,7 @@ from genpath_interpolants import LinearPath
 
 from .. import components
 from ..experts import ModelExpert
+from ..tails import Tail
 
 __all__ = ["boxes", "gaussian_mixture", "resampling", "reward", "run", "stage"]
 
@@ -123,7 +124,7 @@ def reward() -> list[Claim[Any]]:
             check,
             [
                 dial("score × (1 + δ)", _scaled("score")),
-                Control("a flat tail", lambda e: but(e, tail=components.Tail(_flat))),
+                Control("a flat tail", lambda e: but(e, tail=Tail(_flat))),
             ],
             entries=("L7.19",),
         )
@@ -141,8 +142,8 @@ def run() -> list[Claim[Any]]:
         path = LinearPath(Euclidean(1), base="gaussian")
         exact_one = components.gaussian_mixture([[1.0]], [0.5], None, "linear")
 
-        def denoiser(t: Tensor, x: Tensor) -> Tensor:
-            found: Tensor = exact_one.marginal.fields(("denoiser",), t, x)["denoiser"]  # type: ignore[attr-defined]
+        def denoiser(t: Tensor, x: Any) -> Tensor:
+            found: Tensor = exact_one.marginal.fields(("denoiser",), t, x)["denoiser"]
             return found
 
         return ModelExpert(Model(denoiser, path, Gaussian((1,)), "denoiser"))
@@ -190,7 +191,7 @@ def resampling() -> list[Claim[Any]]:
 
     def shuffled(transform: Any) -> Any:
         def call(carry: Carry, t: float, rng: torch.Generator) -> Carry:
-            new = transform(carry, t, rng)
+            new: Carry = transform(carry, t, rng)
             return replace(new, state={**new.state, "row": carry.state["row"]})
 
         return call

@@ -20,7 +20,7 @@ from genpath_interpolants.schedules import (
 from ..compositions import Composition, parse
 from ..experts import Expert, Reward
 from ..exponents import Exponent
-from ._affine import DOUBLE, normal_expert
+from ._scenes import DOUBLE, normal_expert
 from .experts import exact_expert, places
 
 __all__ = ["compositions"]

@@ -39,7 +39,7 @@ from ..experts import (
 )
 from ..normals import Normal
 from ..tails import Tail, affine_tail
-from ._affine import DOUBLE
+from ._scenes import DOUBLE
 
 __all__ = ["experts"]
 

@@ -44,7 +44,7 @@ class _Run:
                 toy,
                 count,
                 rng,
-                steps=200,
+                steps=100,
                 t_end=1.0,
                 sigma=0.8,
                 policy=self.policy,
@@ -58,7 +58,7 @@ def _expected() -> Any:
     toy = collapse_toy()
     law = toy.start()[0]
     start = LinearLaw(float(law.mean), float(1 / law.precision))
-    return euler_law(Composed(toy, 0.8).generator(), start, TimeGrid.uniform(200))
+    return euler_law(Composed(toy, 0.8).generator(), start, TimeGrid.uniform(100))
 
 
 def runs() -> list[Claim[Any]]:

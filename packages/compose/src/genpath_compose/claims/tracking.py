@@ -51,7 +51,7 @@ def tracking() -> list[Claim[Any]]:
 
         def evaluate(t: Tensor, state: Any) -> Any:
             parts = gen.evaluate(t, state)
-            inner = parts.diffusion
+            inner: Any = parts.diffusion
 
             def moved(noise: Any) -> Any:
                 fresh = torch.randn(noise["x"].shape, generator=rng, dtype=noise["x"].dtype)

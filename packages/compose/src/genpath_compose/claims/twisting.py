@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genpath.generators import MarkovGenerator, product
+from genpath.grids import TimeGrid
 from genpath.noises import MatrixNoise
 from genpath.parts import Parts
 from genpath.schedules import Scalar
@@ -23,10 +24,11 @@ from ..dynamics import Composed
 from ..experts import ExactExpert, Reward
 from ..exponents import Exponent
 from ..normals import Normal
+from ..references import LinearLaw, euler_law
 from ..smc import Resample, run_particles
 from ..steering import Value
 from ..twisting import twisted
-from ._affine import DOUBLE, normal_expert, terminal
+from ._scenes import DOUBLE, normal_expert
 from .steering import base, five_states, letter_value, powers_of, reward_of, standard, tilted
 
 __all__ = ["rewards", "twists"]
@@ -243,11 +245,12 @@ def _tilt() -> Claim[Any]:
         start = Normal(start.mean, start.precision, DOUBLE)
         yield exact("β = 0 at the start: the base law", float(start.precision), 1.0)
         mass, first, second = tilted(0.5, 0.49, 0.2, 0.7, -0.6).tolist()
+        begin = LinearLaw(float(start.mean), float(1 / start.precision))
         target = (first / mass, second / mass - (first / mass) ** 2, math.log(mass))
         steps = [10, 20, 40, 80] if trial.fast else [20, 40, 80, 160]
-        found = [terminal(whole.generator(), start, n) for n in steps]
+        found = [euler_law(whole.generator(), begin, TimeGrid.uniform(n)) for n in steps]
         sizes = [1 / n for n in steps]
-        results = [(one.mean, one.variance, one.log_mass) for one in found]
+        results = [(one.mean, one.variance, one.log_normaliser) for one in found]
         for index, name in enumerate(("mean", "variance", "log Z")):
             errors = [abs(one[index] - target[index]) for one in results]
             yield order(f"{name} against the tilted law", sizes, errors, 1.0)
@@ -279,10 +282,12 @@ def _louder(reward: Reward, size: float) -> Reward:
 
 def _ends(whole: Composed, start: Normal, trial: Trial) -> tuple[str, Tensor, Tensor]:
     """Particles of 10 steps, not resampled, against the exact law of those steps."""
-    law, rng, count = terminal(whole.generator(), start, 10), trial.rng("ends"), trial.count(40_000)
+    begin = LinearLaw(float(start.mean), float(1 / start.precision))
+    law = euler_law(whole.generator(), begin, TimeGrid.uniform(10))
+    rng, count = trial.rng("ends"), trial.count(40_000)
     state = whole.state(start.sample(count, rng), 0.0, rng)
     grid = [k / 10 for k in range(11)]
     run = run_particles(whole.generator(), state, grid, rng, resample=Resample(when="never"))
     powers = torch.tensor([1.0, law.mean, law.variance + law.mean**2], dtype=DOUBLE)
     draws = run.log_weight.exp()[:, None] * powers_of(run.state["x"][:, 0])
-    return "particles: E w (1, x, x²)", draws, math.exp(law.log_mass) * powers
+    return "particles: E w (1, x, x²)", draws, math.exp(law.log_normaliser) * powers
