@@ -18,8 +18,8 @@ from genpath.networks import MLP
 from genpath.schedules import Scalar
 from genpath.states import row_times
 from genpath_compose.dynamics import Composed
-from genpath_compose.experts import ModelExpert
 from genpath_compose.exponents import Exponent
+from genpath_compose.model_experts import ModelExpert
 from genpath_compose.smc import Resample
 from genpath_interpolants import LinearPath
 from genpath_interpolants.schedules import (

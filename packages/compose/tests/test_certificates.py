@@ -10,7 +10,8 @@ from genpath import TimeGrid
 from genpath.errors import CapabilityError, DomainError, ShapeError
 from genpath_compose.certificates import certificate_figure, certify
 from genpath_compose.errors import PathCollapseError, PathCollapseWarning
-from genpath_compose.experts import FieldExpert, Lifted, Reward
+from genpath_compose.experts import FieldExpert, Reward
+from genpath_compose.lifted import Lifted
 from genpath_compose.precisions import EffectivePrecision
 from genpath_compose.radii import envelope, tail_mass_bound, tail_radius_bound
 from genpath_compose.repair import repair
@@ -112,13 +113,14 @@ def test_signs_of_exponents_may_change_with_time():
 
 
 def test_many_components_fall_back_to_crude_bounds():
-    rng = torch.Generator().manual_seed(0)
-    stacks = [(1 + torch.rand(20, 2, generator=rng)).tolist() for _ in range(4)]
-    experts = [still(*stack, name=n) for stack, n in zip(stacks, "abcd", strict=True)]
-    product = experts[0] * experts[1] * experts[2] / experts[3] ** 0.1
-    found = certify(product, [0.1, 0.2])
+    round_ = [[1.0 + 0.01 * j, 1.0 + 0.01 * j] for j in range(17)]
+    flat = [[0.1 + 0.01 * j, 1.0 + 0.01 * j] for j in range(17)]
+    a, b, c = still(*round_, name="a"), still(*round_, name="b"), still(*flat, name="c")
+    found = certify(a * b / c**0.8, [0.1, 0.2])  # 17³ choices
     assert found.exists
-    assert float(found.lower.max()) <= float(found.values.min()) + 1e-12
+    assert found.lower[0, 0].item() == pytest.approx(1.2)  # 2 − 0.8 · 1, along the second axis
+    assert found.values[0, 0].item() == pytest.approx(1.2)
+    assert certify(a * b / c**2.5, [0.1, 0.2]).status == "collapses"
 
 
 def test_a_matrix_of_one_coordinate_is_a_number():

@@ -174,7 +174,7 @@ def certify(
 
     Args:
         composition: its experts say how their tails fall.
-        grid: times; 401 equal ones on [t_start, t_end] if None.
+        grid: times; 401 equal ones on [t_start, t_end] if None (101 for mixtures).
         t_start, t_end: the first and the last time, where no grid is given. At t = 1, where
             precisions may be infinite, the supports are consulted.
         margin: δ: `Certificate.keeps_margin` says whether C ≥ δ.
@@ -203,8 +203,10 @@ def certify(
         return Certificate("undecided", times, blank, blank, "none", margin, (0.0, 0),
                            support=support, reasons=(words,))  # fmt: skip
     form = EffectivePrecision(composition)
+    rounds = 40
+    if form.method == "mixture":  # each time costs more, and bounds are less exact than 1e-9
+        rounds, times = 15, times if grid is not None else times[::4]
     levels = form(times)
-    rounds = 15 if form.method == "mixture" else 40
     added = dips(lambda t: _least(form(t)), times, _least(levels), rounds)
     times = torch.cat([times, added]).sort().values
     keep = torch.cat([torch.ones(1, dtype=torch.bool), times.diff() > 0])
@@ -372,17 +374,19 @@ def certificate_figure(certificate: Certificate, repaired: Certificate | None = 
         for start, end in certificate.intervals:
             axes.axvspan(start, end, color="tab:red", alpha=0.12, lw=0)
         if certificate.margin > 0:
-            axes.axhspan(0, certificate.margin, color="tab:green", alpha=0.15, lw=0)
+            axes.axhspan(0, certificate.margin, color="tab:green", alpha=0.2, lw=0)
         axes.axhline(0, color="black", lw=0.8)
-        pairs = [(certificate, "-", ""), (repaired, "--", ", repaired")]
+        pairs, top = [(certificate, "-", ""), (repaired, "--", ", repaired")], 0.0
         for found, style, words in pairs:
             if found is None:
                 continue
             for k in range(min(found.values.shape[1], 6)):
                 name = f"C{k}" if found.method == "axes" else _axis(found.method, k)
-                line = found.values[:, k].clamp(-1e6, 1e6).numpy()
+                line = found.values[:, k].clamp(-1e6, 1e6).nan_to_num(0.0).numpy()
+                top = max(top, float(abs(line).max()))
                 axes.plot(found.times.numpy(), line, style, color=f"C{k}", label=name + words)
-        axes.set_yscale("symlog", linthresh=1.0)
+        if top > 20:
+            axes.set_yscale("symlog", linthresh=1.0)
         axes.set_xlim(0, certificate.t_end)
         axes.set_xlabel("t")
         axes.set_ylabel("C")
@@ -390,6 +394,6 @@ def certificate_figure(certificate: Certificate, repaired: Certificate | None = 
 
     caption = (
         "The path exists where every curve is above 0. Red: times of collapse. Green: the margin. "
-        "Above 1 the axis is logarithmic."
+        "Where values are large, the axis is logarithmic beyond ±1."
     )
     return Figure("certificate", "Existence of the path", caption, draw, (7.0, 3.6))

@@ -21,8 +21,8 @@ from genpath_interpolants.schedules import (
     variance_preserving_schedule,
 )
 
-from .experts import ExactExpert, ModelExpert, Reward
-
+from .experts import ExactExpert, Reward
+from .model_experts import ModelExpert
 from .normals import Normal
 from .smc import Resample
 from .supports import Boxes

@@ -25,8 +25,9 @@ from genpath.errors import CapabilityError, DomainError, GenpathError, ShapeErro
 from genpath.spaces import Euclidean
 from genpath.states import per_row
 
-from .experts import Expert, Lifted
+from .experts import Expert
 from .exponents import Exponent, exponent
+from .lifted import Lifted
 from .normals import Normal, power_product
 
 __all__ = ["Composition", "Term", "parse"]

@@ -9,33 +9,32 @@ score s_t = ∇log q_t; everything else that composing needs is derived or optio
     tail                                    how fast q_t falls off: whether a composition exists
     start                                   the law q_0, a normal law: where particles begin
 
-The makes of experts: `FieldExpert` from two fields; `ModelExpert` from a trained model of any
-plugin; `ExactExpert` from an oracle with densities; `DiffusionExpert` from the score of a noising
-process with drift f and noise σ, whose velocity is −f + ½σ² s; `Reward`, a fixed factor e^{r(x)};
-`Lifted`, an expert on some of the coordinates; `Reparameterised`, an expert run by another clock.
+The makes of experts: `FieldExpert` from two fields; `ExactExpert` from an oracle with densities;
+`DiffusionExpert` from the score of a noising process with drift f and noise σ, whose velocity is
+−f + ½σ² s; `Reward`, a fixed factor e^{r(x)}. Trained models are in `model_experts`, networks of
+other libraries in `foreign`, mixtures of experts in `mixtures`, experts on some of the coordinates
+or by another clock in `lifted`.
 """
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from genpath.divergences import pushforward
-from genpath.errors import CapabilityError, DomainError, ShapeError
-from genpath.models import Model
-from genpath.predictions import plan
+from genpath.errors import CapabilityError
 from genpath.schedules import AffineSchedule, Scalar
 from genpath.spaces import Euclidean
 from genpath.states import flat_event, per_row
 
 from .normals import Normal
-from .tails import Tail, affine_tail, flat_tail
+from .tails import Tail, flat_tail
 
 if TYPE_CHECKING:
     from .compositions import Composition
@@ -46,9 +45,9 @@ __all__ = [
     "ExactExpert",
     "Expert",
     "FieldExpert",
-    "Lifted",
-    "ModelExpert",
-    "Reparameterised",
+
+
+
     "Reward",
 ]
 
@@ -324,85 +323,6 @@ def noising(schedule: AffineSchedule) -> tuple[Scalar, Scalar]:
     return Scalar(rate), Scalar(variance)
 
 
-class ModelExpert(Expert):
-    """A trained model as an expert: what `genpath run` leaves, from any plugin on R^d.
-
-    One network call gives velocity and score, by the rules of the model's path. The tail is that of
-    compact data under the path's schedule unless another is given.
-
-    Args:
-        model: its path has rules from its prediction to velocity and to score; its space is
-            Euclidean. States are encoded: experts of one composition share a codec.
-        name: what reports call it.
-        tail, start, support: as of `FieldExpert`; derived from schedule and base where None.
-        facts: leaf → value, added to the state for the network: a label.
-
-    Raises:
-        CapabilityError: the space is not R^d, or no rule leads to velocity or score.
-
-    Example:
-        >>> from genpath import Gaussian
-        >>> from genpath_interpolants import LinearPath
-        >>> path = LinearPath(Euclidean(2), base="gaussian")
-        >>> model = Model(lambda t, x: -x, path, Gaussian((2,)), "velocity")
-        >>> ModelExpert(model, "a").event_shape
-        (2,)
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        name: str = "model",
-        *,
-        tail: Tail | None = None,
-        start: Normal | None = None,
-        support: Callable[[Tensor], Tensor] | None = None,
-        facts: Mapping[str, float | int] | None = None,
-    ) -> None:
-        space = model.path.space
-        if not isinstance(space, Euclidean):
-            raise CapabilityError(
-                f"expert {name}",
-                "experts with scores live on R^d.",
-                got=repr(space),
-                fix="on a finite space, use genpath_compose.finite",
-            )
-        rules, given = model.path.rules, [model.predict]
-        self._plans = {want: plan(rules, given, want) for want in ("velocity", "score")}
-        self.model, self.name, self.event_shape = model, name, space.event_shape
-        self.facts, self.support = dict(facts or {}), support
-        self.has = SMOOTH
-        schedule = getattr(model.path, "schedule", None)
-        std = getattr(model.base, "std", None)
-        if tail is None and isinstance(schedule, AffineSchedule) and std is not None:
-            tail = affine_tail(schedule, float(std))
-        if start is None and std is not None:
-            start = Normal.isotropic(self.event_shape, float(model.base.mean), float(std))  # type: ignore[attr-defined]
-        self.tail, self.start = tail, start
-
-    def both(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Velocity and score from one network call."""
-        state: Any = x
-        if self.facts:
-            rows = {k: torch.full((len(x),), v, device=x.device) for k, v in self.facts.items()}
-            state = {"x": x, **rows}
-        guide, raw = self.model.guide, self.model.field
-        predicted = raw(t, state) if guide is None else guide(raw)(t, state)
-        values: dict[str, Any] = {self.model.predict: predicted}
-        for chain in self._plans.values():
-            for rule in chain:
-                if rule.gives not in values:
-                    values[rule.gives] = rule.formula(t, x, *(values[n] for n in rule.needs))
-        return values["velocity"], values["score"]
-
-    def fields(
-        self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        wanted = self.wanted(names)
-        found = differentiated(self.both, wanted, t, x, probe) if wanted else {}
-        return {name: found[name] for name in wanted}
-
-
 class Marginal(Protocol):
     """What an oracle gives: several fields in one pass."""
 
@@ -509,168 +429,3 @@ class Reward(Expert):
         if "log_prob" in wanted:
             found["log_prob"] = self.reward(x)
         return {name: found[name] for name in wanted}
-
-
-@dataclass(frozen=True, eq=False)
-class Lifted(Expert):
-    """An expert on some coordinates of a larger space: q̃(x) = q(x_I).
-
-    Score and velocity are 0 outside I, divergences are those of the expert (course, L8.2).
-
-    Args:
-        expert: on R^k, points of shape ``(k,)``.
-        coordinates: I, k different indices.
-        size: d of the larger space.
-
-    Raises:
-        ShapeError: the expert's points are no vectors of length k.
-        DomainError: an index twice, or outside 0 … d − 1.
-
-    Example:
-        >>> inner = FieldExpert(lambda t, x: (x, -x), (1,), "a")
-        >>> Lifted(inner, (1,), 2).score(torch.zeros(1), torch.tensor([[5.0, 3.0]]))
-        tensor([[ 0., -3.]])
-    """
-
-    expert: Expert
-    coordinates: tuple[int, ...]
-    size: int
-    tail: Tail | None = field(init=False)
-    start: Normal | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        where, index = f"expert {self.expert.name}", tuple(self.coordinates)
-        if self.expert.event_shape != (len(index),):
-            raise ShapeError(
-                where,
-                "coordinates name one axis of the state for each axis of the expert.",
-                got=f"points {self.expert.event_shape}, coordinates {index}",
-            )
-        if len(set(index)) < len(index) or not all(0 <= k < self.size for k in index):
-            raise DomainError(
-                where,
-                f"coordinates are different indices below {self.size}.",
-                got=str(index),
-                fix="give the composition a larger size, or correct the indices",
-            )
-        for name in ("tail", "start", "times"):
-            object.__setattr__(self, name, getattr(self.expert, name))
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The expert's name with its coordinates."""
-        return f"{self.expert.name}[{', '.join(map(str, self.coordinates))}]"
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """``(d,)``."""
-        return (self.size,)
-
-    @property
-    def has(self) -> frozenset[str]:  # type: ignore[override]
-        """What the expert has."""
-        return self.expert.has
-
-    @property
-    def support(self) -> Callable[[Tensor], Tensor] | None:  # type: ignore[override]
-        """The cylinder over the expert's support."""
-        inner = self.expert.support
-        return None if inner is None else lambda x: inner(x[:, list(self.coordinates)])
-
-    def fields(
-        self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        index = list(self.coordinates)
-        part = None if probe is None else probe[:, index]
-        found = self.expert.fields(names, t, x[:, index], part)
-        return {name: self._embedded(value, x) for name, value in found.items()}
-
-    def named(self, name: str) -> Expert:
-        return Lifted(self.expert.named(name), self.coordinates, self.size)
-
-    def _embedded(self, value: Tensor, x: Tensor) -> Tensor:
-        if value.dim() == 1:
-            return value
-        if list(self.coordinates) == list(range(self.size)):
-            return value
-        whole = value.new_zeros(len(value), self.size)
-        whole[:, list(self.coordinates)] = value
-        return whole
-
-
-@dataclass(frozen=True, eq=False)
-class Reparameterised(Expert):
-    """An expert run by another clock: q_{τ(t)}, with velocity τ̇ v_{τ(t)} (course, L8.26).
-
-    Aligning the clocks of two experts does not make a composition exist: their noise levels at a
-    time may agree, their exponents still decide.
-
-    Args:
-        expert: any.
-        clock: τ, increasing, from [0, 1] to [0, 1].
-
-    Example:
-        >>> inner = FieldExpert(lambda t, x: (t[:, None] + 0 * x, -x), (1,), "a")
-        >>> slow = Reparameterised(inner, Scalar(lambda t: t * t))
-        >>> slow.velocity(torch.tensor([0.5]), torch.zeros(1, 1))  # 2t · t²
-        tensor([[0.2500]])
-    """
-
-    expert: Expert
-    clock: Scalar
-    tail: Tail | None = field(init=False)
-    start: Normal | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        ends = self.clock(torch.tensor([0.0, 1.0], dtype=torch.float64))
-        grid = self.clock(torch.linspace(0, 1, 101, dtype=torch.float64))
-        low, high = self.expert.times
-        if float(grid.diff().min()) < 0 or float(ends[0]) < low or float(ends[1]) > high + 1e-9:
-            raise DomainError(
-                f"expert {self.expert.name}",
-                f"a clock increases, within the times [{low:g}, {high:g}] of its expert.",
-                got=f"from {float(ends[0]):g} to {float(ends[1]):g}",
-            )
-        tail, clock = self.expert.tail, self.clock
-        if tail is not None:
-            inner, linear = tail.precisions, tail.linear
-            tail = Tail(
-                lambda t: inner(clock(t)),
-                None if linear is None else lambda t: linear(clock(t)),
-            )
-        object.__setattr__(self, "tail", tail)
-        start = self.expert.start if float(ends[0]) == 0 else None
-        object.__setattr__(self, "start", start)
-
-    def named(self, name: str) -> Expert:
-        return Reparameterised(self.expert.named(name), self.clock)
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The expert's name."""
-        return self.expert.name
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The expert's."""
-        return self.expert.event_shape
-
-    @property
-    def has(self) -> frozenset[str]:  # type: ignore[override]
-        """What the expert has."""
-        return self.expert.has
-
-    @property
-    def support(self) -> Callable[[Tensor], Tensor] | None:  # type: ignore[override]
-        """The expert's."""
-        return self.expert.support
-
-    def fields(
-        self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        rate = self.clock.rate(t)
-        found = dict(self.expert.fields(names, self.clock(t), x, probe))
-        for name in ("velocity", "velocity_divergence"):
-            if name in found:
-                found[name] = per_row(rate, found[name]) * found[name]
-        return found

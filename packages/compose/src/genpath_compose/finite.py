@@ -122,6 +122,8 @@ def _adjoint(
     gen: MarkovGenerator, log_p: Callable[[Tensor, Any], Tensor], t: Tensor, state: Any
 ) -> Tensor:
     """(L*p)/p, for a density that depends on time."""
+    if batch_size(state) == 0:
+        return torch.zeros_like(t)
 
     def frozen(points: Any) -> Tensor:
         return log_p(t.repeat(batch_size(points) // max(len(t), 1)), points)

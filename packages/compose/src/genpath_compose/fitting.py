@@ -155,7 +155,7 @@ class Problem:
             return form(t).lower.amin(1) - self.floor(t)
 
         # mixtures cost more per time: their grid is coarser
-        grid = fine[::20] if form.method == "mixture" else fine
+        grid = fine[::40] if form.method == "mixture" else fine
         values, rounds = gap(grid), 15 if form.method == "mixture" else 40
         found = torch.cat([grid[values < 0], dips(gap, grid, values, rounds)])
         levels = form(found)

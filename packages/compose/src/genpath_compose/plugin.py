@@ -14,10 +14,38 @@ __all__ = ["GENPATH_HOOK", "genpath_components"]
 GENPATH_HOOK = 1
 
 TOPICS: tuple[tuple[str, str, str], ...] = (
+    ("experts", "experts:experts", "law paths: lifted, slowed, as noising processes"),
+    ("mixtures", "mixtures:mixtures", "OR: the mixture of experts"),
+    ("foreign", "foreign:claims", "networks of other libraries as experts"),
+    ("compositions", "compositions:compositions", "ratio paths: exponents, scores, presets' text"),
+    ("ratio-paths", "ratio_paths:claims", "ratios of normal laws; presets; experts' equations"),
+    ("tails", "tails:claims", "envelopes and tail radii"),
+    ("certificates", "certificates:claims", "whether a composition exists"),
+    ("supports", "supports:claims", "numerators inside denominators"),
+    ("bumps", "bumps:claims", "exponents that move between fixed ends"),
+    ("repair", "repair:claims", "the smallest bumps that mend a collapse"),
+    ("potentials", "feynman_kac:claims", "conversion rules and the generic potential"),
+    ("equations", "fk_equations:claims", "Feynman–Kac equations on a grid and by particles"),
+    ("correctors", "correctors:claims", "the corrector table against the generic potential"),
+    ("corrected-laws", "end_to_end:claims", "what correctors end in, and naive mixing does not"),
     ("weights", "ace:weights", "the weight of any transport and any noise"),
     ("terminal-laws", "ace:terminal_laws", "what a weighted run tends to, in closed form"),
     ("tracking", "tracking:tracking", "log-densities by Itô's formula"),
+    ("resampling-schemes", "resampling:schemes", "how ancestors are drawn"),
+    ("particles", "smc:particles", "ESS, log Z, lineages, weights of steps"),
+    ("resampled-particles", "smc:resampling", "what resampling leaves and what it must move"),
+    ("jump-corrector", "jump_corrector:jumps", "deaths and births in place of weights"),
     ("runs", "runs:runs", "whole runs, collapse, and what reports say"),
+    ("steering", "steering:steered", "rewards by weights alone"),
+    ("proposals", "steering:proposals", "rewards by twisted steps"),
+    ("twists", "twisting:twists", "twisted generators and their potentials"),
+    ("tilts", "twisting:rewards", "reward tilts end to end"),
+    ("superposition", "superposition:both", "AND: densities kept equal along a path"),
+    ("tracked-superposition", "superposition:tracked", "superpositions with tracked densities"),
+    ("finite-potentials", "finite:potentials", "correctors on finite spaces"),
+    ("finite-forms", "finite:forms", "correctors in table form"),
+    ("chains", "chains:tables", "the weighted equation of five states"),
+    ("chain-particles", "chains:particles", "particles on finite spaces"),
 )
 """Claims about what no config names: name, target, summary."""
 

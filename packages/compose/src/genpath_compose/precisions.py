@@ -29,8 +29,8 @@ from torch import Tensor
 from genpath.errors import CapabilityError, ShapeError
 
 from .compositions import Composition, Term
-from .experts import Lifted
 from .exponents import Exponent
+from .lifted import Lifted
 from .tails import Tail
 
 __all__ = ["EffectivePrecision", "Levels"]

@@ -17,8 +17,10 @@ AND moves along the mean of all v_j + ½σ² s_j, corrected so that all dℓ_i a
 
 so that ℓ_i − ℓ_1 decays by e^{−rt}, and where it is 0 all experts find the particle equally likely.
 For experts of one noising process b is Σ κ_j (v_j + ½σ² s_j) with Σ κ_j = 1. No law is prescribed:
-it is no product, and nothing is known of where on {ℓ_1 = … = ℓ_k} particles end. (Skreta et al.
-2024, arXiv 2412.17762, where κ cancels the noise of each finite step instead.)
+it is no product, and nothing is known of where on {ℓ_1 = … = ℓ_k} particles end. (After Skreta et
+al. 2024, arXiv 2412.17762. Solving for κ with the noise of each finite step, and Itô's formula for
+noise in all directions, makes the tracked numbers agree but not the densities: the trace of P∇s is
+lost, at every step size.)
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from torch import Tensor
 from genpath.errors import ShapeError
 
 from .compositions import Composition, Term
-from .experts import Lifted
+from .lifted import Lifted
 
 __all__ = ["Boxes", "Everything", "Inclusion", "check_supports"]
 

@@ -169,7 +169,7 @@ def particles() -> list[Claim[Any]]:
     def check(gen: MarkovGenerator, trial: Trial) -> Iterator[Evidence]:
         times, rng = [k / 6 for k in range(7)], trial.rng()
         reference, table, runs = law(times), _tabulated(gen), list[Tensor]()
-        for _ in range(trial.count(400, 100)):
+        for _ in range(trial.count(240, 100)):
             run = run_particles(
                 table, start(150, rng), times, rng, resample=Resample(threshold=0.9)
             )

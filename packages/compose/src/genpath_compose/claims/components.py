@@ -18,7 +18,7 @@ from genpath.testing import Claim, Control, Evidence, Trial, but, dial, equal, e
 from genpath_interpolants import LinearPath
 
 from .. import components
-from ..experts import ModelExpert
+from ..model_experts import ModelExpert
 from ..tails import Tail
 
 __all__ = ["boxes", "gaussian_mixture", "resampling", "reward", "run", "stage"]

@@ -28,15 +28,8 @@ from genpath_interpolants.schedules import (
 )
 
 from ..dynamics import Composed
-from ..experts import (
-    DiffusionExpert,
-    ExactExpert,
-    Expert,
-    FieldExpert,
-    Lifted,
-    Reparameterised,
-    noising as noising_of,
-)
+from ..experts import DiffusionExpert, ExactExpert, Expert, FieldExpert, noising as noising_of
+from ..lifted import Lifted, Reparameterised
 from ..normals import Normal
 from ..tails import Tail, affine_tail
 from ._scenes import DOUBLE

@@ -1,4 +1,4 @@
-"""Claims of mixtures as experts: against normal laws in closed form and automatic differentiation."""
+"""Claims of mixtures as experts, against closed forms and automatic differentiation."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from genpath.testing import (
 
 from ..compositions import Composition
 from ..errors import RepairError
+from ..exponents import Exponent
 from ..repair import AdaptiveExponents, Repair, repair
 from ..tails import Tail
 from ._judges import (
@@ -43,7 +44,7 @@ def claims() -> list[Claim[Any]]:
     return [theorem(), several()]
 
 
-def _random_case(rng: torch.Generator) -> tuple[Composition, Callable[[Tensor], Tensor]]:
+def _random_case(rng: torch.Generator) -> tuple[Composition, Callable[..., Tensor]]:
     """Powers of 1 − t as α, on hyperedges of three coordinates; C written anew beside it."""
     rates = 0.5 + 1.2 * torch.rand(4, generator=rng, dtype=DOUBLE)
     powers = 0.3 + torch.rand(4, generator=rng, dtype=DOUBLE)
@@ -92,7 +93,7 @@ def theorem() -> Claim[Callable[..., Repair]]:
             found = mend(composition, margin=margin, t_end=0.95)
             counted["mended" if found.bumps else "valid"] += 1
             pairs = zip(found.composition.exponents, composition.exponents, strict=True)
-            added: list[Exponent] = [raised + -wanted for raised, wanted in pairs]
+            added: list[Exponent] = [raised + (-wanted) for raised, wanted in pairs]
             least = values(fine, added).min()
             yield at_most("δ ≤ min C̃", margin, least, "the theorem", slack=1e-8)
             gaps = torch.stack([g(ends) for g in added])
@@ -187,7 +188,7 @@ def several() -> Claim[Callable[..., Repair]]:
         "The sizes of several bumps are the least that keep C ≥ δ in every coordinate.",
         lambda: repair,
         check,
-        (Control("every bump as large as the largest", plain), dial("δ × (1 + δ)", loose)),
+        (Control("every bump as large as the largest", plain), dial("the margin × (1 + δ)", loose)),
         formula=r"\min \sum_j c_j B_j:\ C_k + \sum_j B_j b_j\kappa_{jk} \ge \delta",
         entries=("L8.13", "L8.14"),
         owes="existence",

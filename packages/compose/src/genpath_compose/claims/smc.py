@@ -124,7 +124,7 @@ def normaliser() -> Claim[Rule]:
         rules = {name: rule(name, when="every") for name in SCHEMES}
         rules |= {"ESS < 0.9 n": rule(threshold=0.9), "never": rule(when="never")}
         for name, one in rules.items():
-            found = masses(heat(), one, trial.count(280, 64), trial.rng(name))
+            found = masses(heat(), one, trial.count(160, 64), trial.rng(name))
             yield mean(f"{name}: E Ẑ and E Ẑ ⟨x²⟩", found, right)
 
     return Claim(

@@ -28,7 +28,8 @@ from genpath_interpolants.schedules import linear_schedule, trigonometric_schedu
 
 from ..certificates import certify
 from ..compositions import Composition
-from ..experts import ExactExpert, Expert, FieldExpert, Reparameterised
+from ..experts import ExactExpert, Expert, FieldExpert
+from ..lifted import Reparameterised
 from ..supports import Boxes, Inclusion, check_supports
 from ..tails import affine_tail, mixture_tail
 from ._judges import (

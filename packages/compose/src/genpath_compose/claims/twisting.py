@@ -247,7 +247,7 @@ def _tilt() -> Claim[Any]:
         mass, first, second = tilted(0.5, 0.49, 0.2, 0.7, -0.6).tolist()
         begin = LinearLaw(float(start.mean), float(1 / start.precision))
         target = (first / mass, second / mass - (first / mass) ** 2, math.log(mass))
-        steps = [10, 20, 40, 80] if trial.fast else [20, 40, 80, 160]
+        steps = [20, 40, 80, 160]
         found = [euler_law(whole.generator(), begin, TimeGrid.uniform(n)) for n in steps]
         sizes = [1 / n for n in steps]
         results = [(one.mean, one.variance, one.log_normaliser) for one in found]
@@ -282,12 +282,10 @@ def _louder(reward: Reward, size: float) -> Reward:
 
 def _ends(whole: Composed, start: Normal, trial: Trial) -> tuple[str, Tensor, Tensor]:
     """Particles of 10 steps, not resampled, against the exact law of those steps."""
-    begin = LinearLaw(float(start.mean), float(1 / start.precision))
-    law = euler_law(whole.generator(), begin, TimeGrid.uniform(10))
-    rng, count = trial.rng("ends"), trial.count(40_000)
-    state = whole.state(start.sample(count, rng), 0.0, rng)
-    grid = [k / 10 for k in range(11)]
-    run = run_particles(whole.generator(), state, grid, rng, resample=Resample(when="never"))
+    gen, grid, rng = whole.generator(), TimeGrid.uniform(10), trial.rng("ends")
+    law = euler_law(gen, LinearLaw(0.0, 1.0), grid)
+    state = whole.state(start.sample(trial.count(40_000), rng), 0.0, rng)
+    run = run_particles(gen, state, grid, rng, resample=Resample(when="never"))
     powers = torch.tensor([1.0, law.mean, law.variance + law.mean**2], dtype=DOUBLE)
     draws = run.log_weight.exp()[:, None] * powers_of(run.state["x"][:, 0])
     return "particles: E w (1, x, x²)", draws, math.exp(law.log_normaliser) * powers
