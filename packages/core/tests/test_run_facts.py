@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from genpath.codecs import Dequantise, Identity, Standardise
-from genpath.config.schema import TrainOptions
+from genpath.config.schema import Config, TrainOptions
 from genpath.datasets import Dataset
 from genpath.errors import CapabilityError, ComponentLoadError, ConfigError
-from genpath.evaluation import Scene
+from genpath.evaluation import Findings, Scene, Text
 from genpath.evaluations import (
     GaussianBaseline,
     Images,
@@ -34,6 +34,8 @@ from genpath.run import derive_seed, generator_for
 from genpath.run.assembly import assemble
 from genpath.run.folder import Run
 from genpath.run.progress import Display
+from genpath.run.report import write_report
+from genpath.run.stages import write_findings
 from genpath.run.tables import metric_rows
 from genpath.run.training import Trainer, learning_rate
 from genpath.samplers import RungeKutta, Solver
@@ -442,3 +444,34 @@ class TestSplits:
         for fractions, split in (((edge, 0.2), 1), ((0.25, edge - 0.25), 2), ((0.9, 0.05), 0)):
             sizes = [len(index) for index in hash_split([b"1"], fractions)]
             assert sizes == [int(number == split) for number in range(3)]
+
+
+class TestARunWithoutData:
+    """A stage may need no model: the run then has a device and randomness, and a report."""
+
+    def run(self, folder: Any) -> Run:
+        console = quiet()
+        return Run(Config(seed=3, device="cpu", stages=()), folder, console, Display(console))
+
+    def test_it_has_a_device_and_its_own_randomness(self, tmp_path: Any) -> None:
+        run = self.run(tmp_path)
+        assert run.device == torch.device("cpu")
+        expected = generator_for(3, "compose", 0, torch.device("cpu"))
+        assert torch.equal(
+            torch.rand(4, generator=run.rng("compose")), torch.rand(4, generator=expected)
+        )
+
+    def test_its_findings_are_reported(self, tmp_path: Any) -> None:
+        run = self.run(tmp_path)
+        found = Findings({"odd/number": 3.0}, {"odd/number": "counted"}, (), (Text("It", "ran"),))
+        write_findings(run, "odd", found, [])
+        write_report(run)
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert "odd/number" in page and "ran" in page and "Data:" not in page
+
+    def test_a_stage_replaces_its_own_numbers_only(self, tmp_path: Any) -> None:
+        run = self.run(tmp_path)
+        write_findings(run, "one", Findings({"a": 1.0, "b": 2.0}), [])
+        write_findings(run, "two", Findings({"c": 3.0}), [])
+        write_findings(run, "one", Findings({"a": 5.0}), [])
+        assert run.metrics()["metrics"] == {"a": 5.0, "c": 3.0}

@@ -30,6 +30,7 @@ TOPICS: tuple[tuple[str, str, str], ...] = (
     ("corrected-laws", "end_to_end:claims", "what correctors end in, and naive mixing does not"),
     ("weights", "ace:weights", "the weight of any transport and any noise"),
     ("terminal-laws", "ace:terminal_laws", "what a weighted run tends to, in closed form"),
+    ("special-cases", "ace:special_cases", "one noising process; the checkerboard"),
     ("tracking", "tracking:tracking", "log-densities by Itô's formula"),
     ("resampling-schemes", "resampling:schemes", "how ancestors are drawn"),
     ("particles", "smc:particles", "ESS, log Z, lineages, weights of steps"),

@@ -14,14 +14,24 @@ from torch import Tensor
 from genpath.errors import DomainError
 from genpath.grids import TimeGrid
 from genpath.testing import Claim, Control, Evidence, Trial, but, dial, equal, order
+from genpath_interpolants.schedules import (
+    linear_schedule,
+    trigonometric_schedule,
+    variance_preserving_schedule,
+)
 
+from ..certificates import certify
 from ..compositions import Composition
-from ..dynamics import Blend, Composed, Follow, Through
+from ..correctors import WeightedExperts
+from ..dynamics import Blend, Composed, Follow, Noising, Through
+from ..experts import DiffusionExpert
 from ..normals import Normal, power_product
+from ..processes import LinearDrift
 from ..references import LinearLaw, euler_law
-from ._scenes import DOUBLE, collapse_toy, plane
+from ..tails import affine_tail
+from ._scenes import DOUBLE, collapse_toy, normal_expert, plane
 
-__all__ = ["terminal_laws", "weights"]
+__all__ = ["special_cases", "terminal_laws", "weights"]
 
 
 def _turn(t: Tensor, x: Tensor) -> Tensor:
@@ -261,3 +271,93 @@ def terminal_laws() -> list[Claim[Any]]:
             )
         )
     return claims
+
+
+# -- special cases -------------------------------------------------------------------------------
+
+
+def special_cases() -> list[Claim[Any]]:
+    """What the weight becomes for one noising process, and for the checkerboard's coordinates."""
+    return [_feynman_kac(), _checkerboard()]
+
+
+def _feynman_kac() -> Claim[Any]:
+    """Constant exponents and v* = −f + ½σ² s*: the corrector of lecture 7."""
+    drift, gammas = LinearDrift(-0.7), (1.3, -0.4, 0.6)
+
+    def experts() -> list[DiffusionExpert]:
+        """Normal laws under one noising process: V' = 2 · 0.7 V − σ², from other starts."""
+
+        def one(name: str, first: float) -> DiffusionExpert:
+            def variance(t: Tensor) -> Tensor:
+                settled = 1.1**2 / 1.4
+                return settled + (first - settled) * torch.exp(1.4 * t)
+
+            def score(t: Tensor, x: Tensor) -> Tensor:
+                return -x / variance(t)[:, None]
+
+            return DiffusionExpert(score, drift, lambda t: 1.1 + 0 * t, (2,), name)
+
+        return [one("a", 1.2), one("b", 1.0), one("c", 1.5)]
+
+    def check(shift: float, trial: Trial) -> Iterator[Evidence]:
+        three = experts()
+        x = torch.randn(20, 2, generator=trial.rng(), dtype=DOUBLE)
+        row = WeightedExperts(gammas).generator(three)(0.3, {"x": x})
+        powers = [e**g for e, g in zip(three, gammas, strict=True)]
+        transport = Noising(drift, lambda t: (1 + shift) * 1.1 + 0 * t)
+        target = powers[0] * powers[1] * powers[2]
+        found = Composed(target, 1.1, transport).generator()(0.3, {"x": x})
+        assert row.velocity is not None and found.velocity is not None
+        yield equal("drift", found.velocity["x"], row.velocity["x"])
+        scale = float(row.potential.abs().max())  # type: ignore[union-attr]
+        yield equal("weight", found.potential, row.potential, operations=512, scale=scale)
+
+    return Claim(
+        "constant-exponents",
+        "With exponents that do not move, v* = −f + ½σ² s* gives the drift and the weight of the "
+        "Feynman–Kac corrector, term by term.",
+        lambda: 0.0,
+        check,
+        [dial("σ of the transport × (1 + δ)", lambda _, d: d)],
+        formula=r"\dot\gamma=0,\ v^*=-f+\tfrac{\sigma^2}2s^*:\quad g=(\textstyle\sum\gamma_i-1)"
+        r"\nabla\!\cdot f-\tfrac{\sigma^2}2\big(\sum\gamma_i|s_i|^2-|s^*|^2\big)",
+        entries=("L8.21", "L7.16"),
+    )
+
+
+def _checkerboard() -> Claim[Any]:
+    """p(X|A) p(X, Y|B)/p(X): which expert sees which coordinate."""
+    schedules = (trigonometric_schedule(), variance_preserving_schedule(), linear_schedule())
+
+    def make() -> Composition:
+        a, b, c = (
+            normal_expert(0.0, 1.0, s, name, size)
+            for s, name, size in zip(schedules, ("p(X|A)", "p(X, Y|B)", "p(X)"), (1, 2, 1),
+                                     strict=True)
+        )  # fmt: skip
+        compact = [but(e, tail=affine_tail(s)) for e, s in zip((a, b, c), schedules, strict=True)]
+        return compact[0].on(0) * compact[1].on(0, 1) / compact[2].on(0)
+
+    def check(target: Composition, trial: Trial) -> Iterator[Evidence]:
+        t = torch.linspace(0, 0.99, 100, dtype=DOUBLE)
+        found = certify(target, t.tolist())
+        keep = torch.isin(found.times, t)
+        one, two, three = (1 / s.alpha_squared(t) for s in schedules)
+        yield equal("C_1", found.values[keep][:, 0], one + two - three, operations=512)
+        yield equal("C_2", found.values[keep][:, 1], two, operations=512)
+
+    def crossed(target: Composition) -> Composition:
+        first, second, third = target.terms
+        return Composition((first, second, replace(third, coordinates=(1,))))
+
+    return Claim(
+        "checkerboard-coordinates",
+        "Of the checkerboard's experts, coordinate 1 sees all three and coordinate 2 one.",
+        make,
+        check,
+        [Control("the denominator on the other coordinate", crossed)],
+        formula=r"C_1=\alpha_1^{-2}+\alpha_2^{-2}-\alpha_3^{-2},\quad C_2=\alpha_2^{-2}",
+        entries=("L8.24", "L8.9"),
+        owes="existence",
+    )

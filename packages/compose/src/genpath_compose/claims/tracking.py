@@ -29,10 +29,10 @@ def tracking() -> list[Claim[Any]]:
 
     def check(composed: Composed, trial: Trial) -> Iterator[Evidence]:
         expert = composed.composition.experts[composed.tracked[0]]
-        steps = [25, 50, 100, 200]
+        steps = [16, 32, 64, 128]
         errors = []
         rng = trial.rng("start")
-        x = composed.composition.start()[0].sample(trial.count(8000, 3000), rng).to(DOUBLE)
+        x = composed.composition.start()[0].sample(trial.count(6000, 2000), rng).to(DOUBLE)
         gen = composed.generator()
         for count in steps:
             noise = trial.rng(f"noise {count}")

@@ -1,0 +1,12 @@
+"""Claims of the group "others", one test each."""
+
+import pytest
+
+from genpath.testing.running import run_claim
+
+from .claims_by_group import claims
+
+
+@pytest.mark.parametrize("bound", claims("others"), ids=str)
+def test_claim(bound):
+    run_claim(bound, fast=True, search=False).require()
