@@ -14,7 +14,7 @@ from genpath_compose.experts import FieldExpert, Reward
 from genpath_compose.lifted import Lifted
 from genpath_compose.precisions import EffectivePrecision
 from genpath_compose.radii import envelope, tail_mass_bound, tail_radius_bound
-from genpath_compose.repair import repair
+from genpath_compose.repairs import repair
 from genpath_compose.supports import Boxes, Everything, check_supports
 from genpath_compose.tails import Tail, affine_tail
 from genpath_interpolants.schedules import linear_schedule, trigonometric_schedule
@@ -110,6 +110,19 @@ def test_signs_of_exponents_may_change_with_time():
     true = torch.tensor([-0.3, 0.45, 1.2, 1.7, 2.2], dtype=DOUBLE)
     picked = [int((found.times - t).abs().argmin()) for t in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert torch.allclose(found.values[picked, 0], true, atol=1e-6)
+
+
+def test_a_dip_of_a_mixture_between_the_times_of_the_grid_is_found():
+    pair = torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=DOUBLE)
+
+    def precisions(t):
+        dip = 1 - 1.01 * torch.exp(-(((t - 0.5031) / 1e-2) ** 2))
+        return dip[:, None, None] * pair
+
+    found = certify(expert(Tail(precisions), size=2).composition(), TimeGrid.uniform(50))
+    assert found.method == "mixture" and found.status == "collapses"
+    # at the bottom the factor of the precisions is −0.01, and the widest is then the narrowest
+    assert found.values.min().item() == pytest.approx(-0.02, rel=0.1)
 
 
 def test_many_components_fall_back_to_crude_bounds():
@@ -281,5 +294,6 @@ def test_radii_refuse_and_saturate():
     with pytest.raises(DomainError, match="0 < ε < 1"):
         tail_radius_bound(1.0, 0.0, 1.0, 1, 1.0)
     assert tail_mass_bound(1.0, 1.0, 1.0, 1.0, 1) == 1.0
+    assert tail_radius_bound(1e-9, 1.0, 1.0, 1, 0.5) == 4.0  # not before 4B/C
     with pytest.raises(DomainError, match="σ² \\+ γ² > 0"):
         envelope(linear_schedule(), 1.0, 1.0)

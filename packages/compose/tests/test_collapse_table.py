@@ -8,7 +8,7 @@ import torch
 
 from genpath_compose.certificates import certify
 from genpath_compose.experts import FieldExpert
-from genpath_compose.repair import repair
+from genpath_compose.repairs import repair
 from genpath_compose.tails import Tail
 
 DOUBLE = torch.float64

@@ -12,7 +12,7 @@ from genpath_compose.certificates import certify
 from genpath_compose.errors import PathCollapseError, RepairError
 from genpath_compose.experts import FieldExpert
 from genpath_compose.exponents import Exponent
-from genpath_compose.repair import (
+from genpath_compose.repairs import (
     AdaptiveExponents,
     Shape,
     bump,
@@ -204,5 +204,7 @@ def test_adaptive_exponents_are_validated():
         AdaptiveExponents(path, (Exponent(1.0), Exponent(-0.7)))
     with pytest.raises(DomainError, match=r"one is off by 0.5 at t = 0"):
         AdaptiveExponents(path, (Exponent(1.5), Exponent(-0.7)))
+    with pytest.raises(DomainError, match=r"one is off by 0 at t = 0 and by 1 at t = 1"):
+        AdaptiveExponents(path, (Exponent(1.0, Scalar(lambda t: t**2)), Exponent(-0.7)))
     early = 1.0 + bump(3.0, end=0.95)
     assert AdaptiveExponents(path, (early, Exponent(-0.7)), t_end=0.95, end=0.95).end == 0.95

@@ -29,7 +29,7 @@ from .dynamics import Blend, Composed, Sigma, Transport, X
 from .errors import PathCollapseError, PathCollapseWarning
 from .experts import Expert
 from .normals import Normal
-from .repair import Repair, repair
+from .repairs import Repair, repair
 from .smc import Particles, Resample, run_particles
 
 __all__ = ["ComposedSample", "Policy", "sample"]

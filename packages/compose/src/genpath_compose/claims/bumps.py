@@ -30,7 +30,7 @@ from ..certificates import certify
 from ..errors import RepairError
 from ..exponents import Exponent
 from ..radii import tail_radius_bound
-from ..repair import Bump, Repair, bump, fit_bump, quadratic, ramp
+from ..repairs import Bump, Repair, bump, fit_bump, quadratic, ramp
 from ..tails import affine_tail
 from ._judges import (
     stub,
@@ -198,7 +198,7 @@ def course_numbers() -> Claim[Fit]:
         check,
         (dial("B × (1 − δ)", _shrunk, 0.01), Control("the margin too large by 0.05", _greedy)),
         formula=r"B^* = \max_t \frac{(\delta + \omega/\cos^2(\pi t/2))(1-t)^2 - 1}{t(1-t)}",
-        entries=("H8.2", "L8.13"),
+        entries=("H8.2", "L8.13", "X13"),
         owes="existence",
     )
 
@@ -257,7 +257,7 @@ def limits() -> Claim[Callable[..., Bump]]:
         check,
         (dial("B × (1 − δ)", _shrunk, 0.05), Control("t_end taken as 0.9", constant)),
         formula=r"b/\alpha^2 \sim (1-t)^{-1},\quad C \sim -c\,(1-t)^{-2}",
-        entries=("L8.13", "L8.14"),
+        entries=("L8.13", "L8.14", "X12"),
         owes="existence",
     )
 

@@ -93,7 +93,7 @@ def window() -> Claim[Judge]:
             Control("t* taken one grid step late", late),
         ),
         formula=r"P(t) = 1 - \frac{\omega}{(1-t)^2 + t^2}",
-        entries=("L8.5", "L8.6", "L7.28"),
+        entries=("L8.5", "L8.6", "F8"),
         owes="existence",
     )
 
@@ -143,7 +143,7 @@ def growth() -> Claim[Judge]:
             Control("coordinates forgotten", everywhere),
         ),
         formula=r"\int_{|x_k|<R,\,|x_j|\le 1} h_t \to \infty \iff C_k(t) < 0",
-        entries=("L8.6", "H8.1", "L8.9"),
+        entries=("L8.6", "H8.1", "X10"),
         owes="existence",
     )
 

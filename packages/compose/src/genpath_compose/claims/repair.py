@@ -28,7 +28,7 @@ from genpath.testing import (
 from ..compositions import Composition
 from ..errors import RepairError
 from ..exponents import Exponent
-from ..repair import AdaptiveExponents, Repair, repair
+from ..repairs import AdaptiveExponents, Repair, repair
 from ..tails import Tail
 from ._judges import (
     stub,

@@ -309,6 +309,8 @@ def tails() -> Claim[Radii]:
                     words = f"d = {d}, C = {c:g}, B = {b:g}"
                     bound = thing.radius(1 / normaliser, b, c, d, 0.05)
                     yield at_most(f"{words}: R_ε", true, bound, "L8.11", slack=1e-3 * true)
+                    beyond_bound = thing.mass(bound, 1 / normaliser, b, c, d)
+                    yield at_most(f"{words}: ε at R_ε", beyond_bound, 0.05, "L8.11", slack=1e-12)
                     for radius in (4 * b / c + 2 / math.sqrt(c), bound):
                         mass = float(density[r >= radius].sum() * (r[1] - r[0]))
                         limit = thing.mass(radius, 1 / normaliser, b, c, d)
@@ -348,7 +350,7 @@ def tails() -> Claim[Radii]:
             ),
         ),
         formula=r"P(|X|>R) \le A\,(8\pi/C)^{d/2} e^{-CR^2/8},\quad R \ge 4B/C",
-        entries=("L8.11", "H8.4"),
+        entries=("L8.11", "H8.4", "X11"),
         owes="control",
     )  # fmt: skip
 
