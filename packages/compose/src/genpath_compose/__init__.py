@@ -11,6 +11,10 @@ from genpath.lazy import attach
 from genpath_compose._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from genpath_compose.alignment import (
+        Rescaled as Rescaled,
+        aligned as aligned,
+    )
     from genpath_compose.annealing import (
         Annealed as Annealed,
         ProductOfExperts as ProductOfExperts,
@@ -156,6 +160,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "alignment": ("Rescaled", "aligned"),
         "annealing": ("Annealed", "ProductOfExperts"),
         "bumps": ("Bump", "Shape", "bump", "quadratic", "ramp"),
         "certificates": ("Certificate", "certificate_figure", "certify"),

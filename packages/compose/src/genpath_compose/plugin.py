@@ -16,6 +16,7 @@ GENPATH_HOOK = 1
 TOPICS: tuple[tuple[str, str, str], ...] = (
     ("experts", "experts:experts", "law paths: lifted, slowed, as noising processes"),
     ("mixtures", "mixtures:mixtures", "OR: the mixture of experts"),
+    ("alignment", "alignment:alignment", "experts run on another schedule"),
     ("foreign", "foreign:claims", "networks of other libraries as experts"),
     ("compositions", "compositions:compositions", "ratio paths: exponents, scores, presets' text"),
     ("ratio-paths", "ratio_paths:claims", "ratios of normal laws; presets; experts' equations"),
