@@ -2,7 +2,9 @@
 
 Ours is `resample_indices` with a gather of the state. Beside it `particles` 0.4 (compiled by
 numba): weights normalised by `Weights`, ancestors by its scheme of the same name, the same gather
-in NumPy. Both take float64 log-weights and a float32 state of two coordinates.
+in NumPy; and two lines of torch, a search of the cumulative weights (for systematic and stratified)
+or `torch.multinomial` (for the others, which it does not replace). All take float64 log-weights and
+a float32 state of two coordinates.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ def case(count: int, scheme: str) -> Case:
     rng = torch.Generator().manual_seed(0)
     log_weight = torch.randn(count, generator=rng, dtype=torch.float64)
     state = torch.randn(count, 2, generator=rng)
-    plain, rows = log_weight.numpy(), state.numpy()
+    plain, rows = log_weight.numpy(), state.numpy()  # shared memory
 
     def ours() -> Tensor:
         return state[resample_indices(log_weight, rng, scheme)]
@@ -35,7 +37,18 @@ def case(count: int, scheme: str) -> Case:
         weights = resampling.Weights(lw=plain)
         return rows[getattr(resampling, scheme)(weights.W)]
 
-    peers: dict[str, Call] = {"particles": peer} if installed("particles") else {}
+    def plain_torch() -> Tensor:
+        weights = torch.softmax(log_weight, 0)
+        if scheme not in ("systematic", "stratified"):
+            return state[torch.multinomial(weights, count, replacement=True, generator=rng)]
+        size = 1 if scheme == "systematic" else count
+        offset = torch.rand(size, generator=rng, dtype=torch.float64)
+        points = (torch.arange(count, dtype=torch.float64) + offset) / count
+        return state[torch.searchsorted(weights.cumsum(0), points).clamp_max(count - 1)]
+
+    peers: dict[str, Call] = {"torch": plain_torch}
+    if installed("particles"):
+        peers["particles"] = peer
     label = f"{scheme}, n = {count}"
 
     def check() -> None:
