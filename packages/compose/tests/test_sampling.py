@@ -270,3 +270,12 @@ def test_a_target_that_no_support_carries_is_refused_and_not_repaired(rng):
     with pytest.warns(PathCollapseWarning):
         found = sample(wide**2 / narrow, 50, rng, steps=20, policy="warn")
     assert any("not a law" in doubt for doubt in found.doubts)
+
+
+def test_networks_that_learn_leave_no_graph(rng):
+    weight = torch.nn.Parameter(torch.tensor(-1.0))
+    expert = FieldExpert(
+        lambda t, x: (0 * x, weight * x), (1,), "q", tail=UNIT, start=Normal.isotropic((1,))
+    )
+    found = sample(expert ** Exponent(1.0, Scalar(lambda t: t)), 20, rng, steps=5)
+    assert not found.x.requires_grad and not found.particles.log_weight.requires_grad

@@ -13,6 +13,7 @@ from genpath_compose._version import __version__ as __version__
 if TYPE_CHECKING:
     from genpath_compose.alignment import (
         Rescaled as Rescaled,
+        align as align,
         aligned as aligned,
     )
     from genpath_compose.annealing import (
@@ -160,7 +161,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "alignment": ("Rescaled", "aligned"),
+        "alignment": ("Rescaled", "align", "aligned"),
         "annealing": ("Annealed", "ProductOfExperts"),
         "bumps": ("Bump", "Shape", "bump", "quadratic", "ramp"),
         "certificates": ("Certificate", "certificate_figure", "certify"),

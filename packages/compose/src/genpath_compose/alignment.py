@@ -18,22 +18,23 @@ never changes the exponents, which still decide (course, L8.26; Karras et al. 20
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from genpath.errors import DomainError
+from genpath.errors import CapabilityError, DomainError
 from genpath.schedules import AffineSchedule, Scalar
 from genpath.states import flat_event, per_row
 
-from .experts import Expert
+from .compositions import Composition
+from .experts import Expert, Reward
 from .lifted import Reparameterised
 from .normals import Normal
 from .tails import Tail
 
-__all__ = ["Rescaled", "aligned", "matching_clock"]
+__all__ = ["Rescaled", "align", "aligned", "matching_clock"]
 
 KNOTS, NEWTON = 2049, 4
 
@@ -229,26 +230,64 @@ def matching_clock(source: AffineSchedule, target: AffineSchedule) -> tuple[Scal
     return tau, Scalar(value, rate)
 
 
-def aligned(expert: Expert, source: AffineSchedule, target: AffineSchedule) -> Expert:
+def aligned(expert: Expert, target: AffineSchedule, source: AffineSchedule | None = None) -> Expert:
     """An expert of one schedule as an expert of another: the same data, another road to them.
+
+    A `Reward` has no schedule and stays as it is.
 
     Args:
         expert: of x_t = α x0 + β x1 with x0 ~ N(0, I).
-        source: its schedule.
         target: the schedule that it gets.
+        source: its schedule; the one that it states (``affine``) if None.
 
     Raises:
+        CapabilityError: the expert states none, and none is given.
         DomainError: γ ≠ 0, or β/α does not increase.
 
     Example:
         >>> from genpath_compose.components import boxes
-        >>> from genpath_interpolants.schedules import linear_schedule, trigonometric_schedule
+        >>> from genpath_interpolants.schedules import trigonometric_schedule
         >>> linear = boxes([[-1.0]], [[1.0]], None, "linear")
-        >>> found = aligned(linear, linear_schedule(), trigonometric_schedule())
+        >>> found = aligned(linear, trigonometric_schedule())
         >>> other = boxes([[-1.0]], [[1.0]], None, "trigonometric")
         >>> t, x = torch.tensor([0.3]), torch.tensor([[0.8]])
         >>> found.velocity(t, x), other.velocity(t, x)
         (tensor([[-0.3840]]), tensor([[-0.3840]]))
     """
-    clock, scale = matching_clock(source, target)
-    return Rescaled(Reparameterised(expert, clock), scale)
+    if isinstance(expert, Reward) or source is target:
+        return expert
+    own = expert.affine if source is None else source
+    if own is None:
+        raise CapabilityError(
+            f"expert {expert.name}",
+            "an expert is aligned from a schedule that is known.",
+            got="no affine schedule from N(0, I)",
+            fix="pass source=…, if its law is that of α x0 + β x1 with x0 ~ N(0, I)",
+        )
+    if own is target:
+        return expert
+    clock, scale = matching_clock(own, target)
+    found = Rescaled(Reparameterised(expert, clock), scale)
+    object.__setattr__(found, "affine", target)
+    return found
+
+
+def align(composition: Composition, target: AffineSchedule) -> Composition:
+    """A composition with all its experts on one schedule, exponents and coordinates as they were.
+
+    It exists where the exponents that see a coordinate have a positive sum, and ends in the same
+    law: all that it changes is the way there.
+
+    Raises:
+        CapabilityError: an expert whose schedule is not known.
+
+    Example:
+        >>> from genpath_compose.certificates import certify
+        >>> from genpath_compose.components import boxes
+        >>> from genpath_interpolants.schedules import linear_schedule
+        >>> a, b = (boxes([[-1.0]], [[1.0]], None, s) for s in ("trigonometric", "linear"))
+        >>> certify(a / b**0.7).status, certify(align(a / b**0.7, linear_schedule())).status
+        ('collapses', 'exists')
+    """
+    terms = tuple(replace(t, expert=aligned(t.expert, target)) for t in composition.terms)
+    return replace(composition, terms=terms)

@@ -82,6 +82,7 @@ def gaussian_mixture(
         law.event_shape,
         tail=mixture_tail(path.schedule, law),
         start=Normal.isotropic(law.event_shape),
+        affine=path.schedule,
     )
 
 
@@ -109,6 +110,7 @@ def boxes(
         tail=affine_tail(path.schedule, radius=radius),
         start=Normal.isotropic(law.event_shape),
         support=Boxes(corners[0], corners[1]),
+        affine=path.schedule,
     )
 
 

@@ -45,9 +45,6 @@ __all__ = [
     "ExactExpert",
     "Expert",
     "FieldExpert",
-
-
-
     "Reward",
 ]
 
@@ -64,10 +61,12 @@ class Expert(ABC):
     ``name`` is what reports call it, ``event_shape`` the shape of one point, ``has`` the fields
     that it can give; ``tail``, ``start`` and ``support`` are None where they are not known.
     ``support`` maps points ``(batch, *event)`` to whether q_1 can be positive there, ``times`` is
-    the interval on which q_t is known.
+    the interval on which q_t is known. ``affine`` is α and β where q_t is the law of α x0 + β x1
+    with x0 ~ N(0, I) independent of the data x1: such an expert can be run on another schedule.
     """
 
     times: tuple[float, float] = (0.0, 1.0)
+    affine: AffineSchedule | None = None
     name: str
     event_shape: tuple[int, ...]
     has: frozenset[str]
@@ -204,6 +203,7 @@ class FieldExpert(Expert):
         support: points → whether q_1 can be positive there.
         log_density: ``(t, x) -> (batch,)``, where it is known.
         times: the interval on which the fields are defined.
+        affine: α and β of a one-sided path from N(0, I).
 
     Example:
         >>> still = FieldExpert(lambda t, x: (0 * x, -x), (1,), "normal")  # N(0, 1) at all times
@@ -220,6 +220,7 @@ class FieldExpert(Expert):
     support: Callable[[Tensor], Tensor] | None = None
     log_density: Callable[[Tensor, Tensor], Tensor] | None = None
     times: tuple[float, float] = (0.0, 1.0)
+    affine: AffineSchedule | None = None
 
     @property
     def has(self) -> frozenset[str]:  # type: ignore[override]
@@ -336,7 +337,7 @@ class ExactExpert(Expert):
         marginal: with ``fields(names, t, x)`` for velocity, score and log_prob, such as
             `genpath_interpolants.MixtureMarginal` and `BoxMarginal`; a ``divergence(t, x, name)``
             of its own is used where it has one.
-        name, tail, start, support: as of `FieldExpert`.
+        name, tail, start, support, affine: as of `FieldExpert`.
         event_shape: of one point.
 
     Example:
@@ -357,9 +358,10 @@ class ExactExpert(Expert):
         tail: Tail | None = None,
         start: Normal | None = None,
         support: Callable[[Tensor], Tensor] | None = None,
+        affine: AffineSchedule | None = None,
     ) -> None:
         self.marginal, self.event_shape, self.name = marginal, tuple(event_shape), name
-        self.tail, self.start, self.support = tail, start, support
+        self.tail, self.start, self.support, self.affine = tail, start, support, affine
         self.has = frozenset(FIELDS)
 
     def both(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,7 @@ from torch import Tensor
 from genpath.divergences import pushforward
 from genpath.errors import CapabilityError, DomainError
 from genpath.spaces import Euclidean
+from genpath.schedules import AffineSchedule
 from genpath.states import flat_event, per_row
 
 from .experts import SMOOTH, DiffusionExpert, Expert
@@ -68,8 +69,9 @@ PREDICTIONS: Mapping[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = 
 class ForeignExpert(Expert):
     """An expert from ε(t, x) = E[x0 | x_t = x] on a variance-preserving path.
 
-    It is at the same time one of a noising process, with `drift` f and `sigma` σ: `diffusion`. Divergences need
-    that of ε alone. Where ε has no forward derivative (fused attention), they are found in reverse:
+    It is at the same time one of a noising process, with `drift` f and `sigma` σ: `diffusion`.
+    Divergences need that of ε alone. Where ε has no forward derivative (fused attention), they are
+    found in reverse:
 
         ⟨ξ, (∂ε/∂x) ξ⟩ = ⟨(∂ε/∂x)ᵀ ξ, ξ⟩        one backward pass along the probe
 
@@ -106,6 +108,7 @@ class ForeignExpert(Expert):
     start: Normal | None = None
     support: Callable[[Tensor], Tensor] | None = None
     has: frozenset[str] = field(default=SMOOTH, init=False)
+    affine: AffineSchedule | None = field(default=None, init=False)
     _refused: list[bool] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +117,7 @@ class ForeignExpert(Expert):
             rule = "derivative is " + ", ".join(known) + "."
             raise DomainError(f"expert {self.name}", rule, got=repr(self.derivative))
         object.__setattr__(self, "event_shape", tuple(self.event_shape))
+        object.__setattr__(self, "affine", self.schedule.affine)
         if self.tail is None:
             object.__setattr__(self, "tail", affine_tail(self.schedule.affine))
         if self.start is None:

@@ -68,7 +68,7 @@ class Lifted(Expert):
                 got=str(index),
                 fix="give the composition a larger size, or correct the indices",
             )
-        for name in ("tail", "start", "times"):
+        for name in ("tail", "start", "times", "affine"):
             object.__setattr__(self, name, getattr(self.expert, name))
 
     @property

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genpath.errors import CapabilityError
+from genpath.laws import Gaussian
 from genpath.models import Model
 from genpath.predictions import plan
 from genpath.schedules import AffineSchedule
@@ -76,6 +77,8 @@ class ModelExpert(Expert):
         if start is None and std is not None:
             start = Normal.isotropic(self.event_shape, float(model.base.mean), float(std))  # type: ignore[attr-defined]
         self.tail, self.start = tail, start
+        if isinstance(schedule, AffineSchedule) and _from_noise(model, schedule):
+            self.affine = schedule
 
     def both(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Velocity and score from one network call."""
@@ -98,3 +101,12 @@ class ModelExpert(Expert):
         wanted = self.wanted(names)
         found = differentiated(self.both, wanted, t, x, probe) if wanted else {}
         return {name: found[name] for name in wanted}
+
+
+def _from_noise(model: Model, schedule: AffineSchedule) -> bool:
+    """Whether x_t = α x0 + β x1 with x0 ~ N(0, I) independent of the data."""
+    grid = torch.linspace(0, 1, 101, dtype=torch.float64)
+    normal = isinstance(model.base, Gaussian) and (model.base.mean, model.base.std) == (0.0, 1.0)
+    declared = getattr(model.path, "base", None) == "gaussian"
+    whole = getattr(model.path, "base_covariance", None) is None
+    return normal and declared and whole and float(schedule.gamma_squared(grid).abs().max()) == 0

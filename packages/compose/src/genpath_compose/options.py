@@ -136,6 +136,10 @@ class ComposeOptions:
     bumps: dict[str, BumpOptions] = option(
         factory=dict, help="name: what is added to the exponents of this expert"
     )
+    align: ScheduleName | None = option(
+        None, help="run all experts on this schedule: what a composition exists by is then its "
+        "exponents alone"
+    )
     policy: Literal["error", "warn", "repair"] = option(
         "error", help="what to do with a composition that is not certified"
     )

@@ -150,10 +150,13 @@ class ComposedSample:
             f"resampled at t = {times}{more}" if p.resampled else "never resampled",
             f"{p.lineages()} of the first particles have descendants",
         ]
+        if self.repaired is not None:
+            lines.insert(1, f"repaired: {self.repaired.words()}")
         lines += [f"DOUBT: {doubt}" for doubt in self.doubts]
         return "\n".join(lines)
 
 
+@torch.no_grad()
 def sample(
     target: Composition | Expert,
     count: int,
@@ -295,6 +298,8 @@ def examine(
     fix = 'policy="warn" samples it nevertheless'
     if supported:
         fix = 'policy="repair" adds the smallest bumps that mend it; ' + fix
+    if supported and all(e.affine is not None for e in composition.experts):
+        fix = "align(composition, schedule) runs all experts on one schedule; " + fix
     raise PathCollapseError(
         "sample",
         "a composition is sampled where its path exists.",

@@ -158,6 +158,7 @@ def _require_potential(gen: MarkovGenerator, where: str) -> None:
 # -- the run ---------------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def run_particles(
     gen: MarkovGenerator,
     start: Any,

@@ -19,8 +19,10 @@ from genpath.run.folder import SAMPLES, Run
 from genpath.run.samples import to_cpu, write_samples
 from genpath.run.stages import write_findings
 
+from .alignment import align
 from .bumps import bump
 from .certificates import certificate_figure
+from .components import SCHEDULES
 from .compositions import Composition, parse
 from .experts import Expert
 from .exponents import Exponent
@@ -51,6 +53,7 @@ class SampleComposition:
     product: str
     size: int | None = None
     bumps: Mapping[str, BumpOptions] = field(default_factory=dict)
+    align: Any = None
     policy: Any = "error"
     margin: float = 0.0
     count: int = 4096
@@ -71,6 +74,8 @@ class SampleComposition:
         found = parse(self.product, {n: expert.named(n) for n, expert in self.experts.items()})
         if self.size is not None:
             found = found.sized(self.size)
+        if self.align is not None:
+            found = align(found, SCHEDULES[self.align]())
         unknown = set(self.bumps) - set(self.experts)
         if unknown:
             raise DomainError(

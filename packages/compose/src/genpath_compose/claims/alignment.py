@@ -36,7 +36,7 @@ def alignment() -> list[Claim[Any]]:
 def _fields() -> Claim[Any]:
     def make() -> list[tuple[Any, Expert]]:
         return [
-            (aligned(normal_expert(0.7, 0.6, one, "a", 2), one, two),
+            (aligned(normal_expert(0.7, 0.6, one, "a", 2), two, one),
              normal_expert(0.7, 0.6, two, "a", 2))
             for one, two in PAIRS
         ]  # fmt: skip
@@ -111,7 +111,7 @@ def _certificates() -> Claim[Any]:
         experts = []
         for schedule, _ in pairs:
             plain = but(normal_expert(0.0, 1.0, schedule, "q"), tail=affine_tail(schedule))
-            experts.append(aligned(plain, schedule, one) if align else plain)
+            experts.append(aligned(plain, one, schedule) if align else plain)
         powers = [e**gamma for e, (_, gamma) in zip(experts, pairs, strict=True)]
         t = torch.linspace(0.0, 0.9, 50, dtype=DOUBLE)
         found = certify(powers[0] * powers[1] * powers[2], t.tolist())
