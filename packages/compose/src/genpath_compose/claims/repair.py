@@ -81,7 +81,7 @@ def theorem() -> Claim[Callable[..., Repair]]:
         rng, counted = trial.rng(), {"mended": 0, "refused": 0, "valid": 0}
         fine = torch.linspace(0, 0.95, 4001, dtype=DOUBLE)
         ends = torch.tensor([0.0, 1.0], dtype=DOUBLE)
-        for _ in range(trial.count(30, 12)):
+        for _ in range(40):
             composition, values = _random_case(rng)
             first = float(values(ends[:1]).min())
             if first <= 0:

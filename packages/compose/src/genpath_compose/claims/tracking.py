@@ -29,10 +29,10 @@ def tracking() -> list[Claim[Any]]:
 
     def check(composed: Composed, trial: Trial) -> Iterator[Evidence]:
         expert = composed.composition.experts[composed.tracked[0]]
-        steps = [16, 32, 64, 128]
+        steps = [12, 24, 48, 96]
         errors = []
         rng = trial.rng("start")
-        x = composed.composition.start()[0].sample(trial.count(6000, 2000), rng).to(DOUBLE)
+        x = composed.composition.start()[0].sample(trial.count(6000, 4000), rng).to(DOUBLE)
         gen = composed.generator()
         for count in steps:
             noise = trial.rng(f"noise {count}")
@@ -40,7 +40,7 @@ def tracking() -> list[Claim[Any]]:
             end = integrate(Euler(), gen, composed.state(x, 0.0, noise), grid, noise).state
             t = torch.full((len(x),), 0.8, dtype=DOUBLE)
             gap = end["log_density"][:, 0] - expert.log_prob(t, end["x"])
-            errors.append(float(gap.square().mean().sqrt()))
+            errors.append(float(gap.abs().mean()))
         yield order("strong error of ℓ", [0.8 / n for n in steps], errors, 0.5)
 
     def make(sigma: Any = 0.9) -> Composed:
