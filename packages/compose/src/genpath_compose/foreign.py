@@ -33,8 +33,8 @@ from torch import Tensor
 
 from genpath.divergences import pushforward
 from genpath.errors import CapabilityError, DomainError
-from genpath.spaces import Euclidean
 from genpath.schedules import AffineSchedule
+from genpath.spaces import Euclidean
 from genpath.states import flat_event, per_row
 
 from .experts import SMOOTH, DiffusionExpert, Expert

@@ -137,8 +137,9 @@ class ComposeOptions:
         factory=dict, help="name: what is added to the exponents of this expert"
     )
     align: ScheduleName | None = option(
-        None, help="run all experts on this schedule: what a composition exists by is then its "
-        "exponents alone"
+        None,
+        help="run all experts on this schedule: what a composition exists by is then its "
+        "exponents alone",
     )
     policy: Literal["error", "warn", "repair"] = option(
         "error", help="what to do with a composition that is not certified"

@@ -37,8 +37,8 @@ __all__ = ["ComposedSample", "Policy", "sample"]
 Policy = Literal["error", "warn", "repair"]
 """What to do with a composition that is not certified."""
 
-FEW = 0.01
-"""The share of effective particles, or of surviving lineages, below which a result says so."""
+FEW, FAMILIES = 0.01, 0.05
+"""The shares of effective particles and of surviving lineages below which a result says so."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class ComposedSample:
         elif least < FEW:
             found.append(f"before a resampling the weights were worth {least:.2%} of the particles")
         lineages = self.particles.lineages()
-        if lineages < FEW * count:
+        if lineages < FAMILIES * count:
             found.append(f"all particles descend from {lineages} of {count}")
         if not bool(torch.isfinite(self.x).all()):
             found.append("some particles are not finite")
