@@ -7,7 +7,7 @@ import torch
 
 from genpath.errors import CapabilityError, DomainError
 from genpath.schedules import Scalar
-from genpath_compose import repair as repair_module
+from genpath_compose import repairs as repair_module
 from genpath_compose.certificates import certify
 from genpath_compose.errors import PathCollapseError, RepairError
 from genpath_compose.experts import FieldExpert

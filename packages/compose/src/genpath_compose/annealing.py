@@ -22,8 +22,8 @@ from torch import Tensor
 from genpath.errors import DomainError
 
 from .compositions import Composition
-from .correctors import Corrector, Row, counted, inner
-from .experts import DiffusionExpert
+from .correctors import Corrector, Row, counted
+from .experts import DiffusionExpert, dot
 from .presets import annealed, product
 
 __all__ = ["Annealed", "ProductOfExperts"]
@@ -94,7 +94,7 @@ class Annealed(Corrector):
 
     def weight(self, row: Row) -> Tensor:
         (score,) = row.scores
-        square = 0.5 * self.beta * row.variance * inner(score, score)
+        square = 0.5 * self.beta * row.variance * dot(score, score)
         return (self.beta - 1) * (row.drift_divergence + square)
 
 
@@ -145,7 +145,7 @@ class ProductOfExperts(Corrector):
 
     def weight(self, row: Row) -> Tensor:
         total = torch.stack(list(row.scores)).sum(0)
-        squares = torch.stack([inner(s, s) for s in row.scores]).sum(0)
-        found = 0.5 * self.beta * row.variance * (self.beta * inner(total, total) - squares)
+        squares = torch.stack([dot(s, s) for s in row.scores]).sum(0)
+        found = 0.5 * self.beta * row.variance * (self.beta * dot(total, total) - squares)
         excess = len(row.scores) * self.beta - 1
         return found if excess == 0 else found + excess * row.drift_divergence

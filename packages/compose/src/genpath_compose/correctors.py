@@ -38,11 +38,11 @@ from genpath.generators import MarkovGenerator
 from genpath.noises import FactorNoise, ScalarNoise
 from genpath.parts import Parts
 from genpath.spaces import Product
-from genpath.states import flat_event, per_row
+from genpath.states import per_row
 
 from .compositions import Composition
 from .dynamics import X
-from .experts import DiffusionExpert, Expert, Reward
+from .experts import DiffusionExpert, Expert, Reward, dot
 from .exponents import exponent
 from .normals import Normal
 from .presets import LINEAR, Power, geometric, guided, product
@@ -81,11 +81,6 @@ class Row:
     def drift_divergence(self) -> Tensor:
         """D = div f, ``(batch,)``: only rows that need it ask."""
         return self.process.divergence(self.t, self.x)
-
-
-def inner(u: Tensor, v: Tensor) -> Tensor:
-    """u·v of each row, ``(batch,)``."""
-    return flat_event(u * v).sum(1)
 
 
 class Corrector(ABC):
@@ -195,7 +190,7 @@ class GeometricAverage(Corrector):
 
     def weight(self, row: Row) -> Tensor:
         gap = row.scores[0] - row.scores[1]
-        return 0.5 * self.beta * (self.beta - 1) * row.variance * inner(gap, gap)
+        return 0.5 * self.beta * (self.beta - 1) * row.variance * dot(gap, gap)
 
 
 @dataclass(frozen=True)
@@ -233,7 +228,7 @@ class Guidance(Corrector):
 
     def weight(self, row: Row) -> Tensor:
         gap = row.scores[0] - row.scores[1]
-        return 0.5 * self.w * (1 + self.w) * row.variance * inner(gap, gap)
+        return 0.5 * self.w * (1 + self.w) * row.variance * dot(gap, gap)
 
 
 @dataclass(frozen=True)
@@ -275,8 +270,8 @@ class WeightedExperts(Corrector):
     def weight(self, row: Row) -> Tensor:
         total = self.pull(row)
         pairs = zip(self.gammas, row.scores, strict=True)
-        squares = torch.stack([g * inner(s, s) for g, s in pairs]).sum(0)
-        found = 0.5 * row.variance * (inner(total, total) - squares)
+        squares = torch.stack([g * dot(s, s) for g, s in pairs]).sum(0)
+        found = 0.5 * row.variance * (dot(total, total) - squares)
         excess = math.fsum(self.gammas) - 1
         return found if excess == 0 else found + excess * row.drift_divergence
 
@@ -315,7 +310,7 @@ class RewardTilt(Corrector):
     def weight(self, row: Row) -> Tensor:
         power, slope = exponent(self.beta), self._slope(row)
         value = self._reward(tuple(row.x.shape[1:])).reward(row.x)
-        along = 0.5 * row.variance * inner(slope, row.scores[0]) - inner(slope, row.f)
+        along = 0.5 * row.variance * dot(slope, row.scores[0]) - dot(slope, row.f)
         return power.rate(row.t) * value + power(row.t) * along
 
     def _slope(self, row: Row) -> Tensor:

@@ -39,7 +39,7 @@ from genpath.spaces import Euclidean, Product
 from genpath.states import flat_event, per_row
 
 from .compositions import Composition
-from .experts import Expert
+from .experts import Expert, dot
 
 __all__ = ["Blend", "Composed", "Follow", "Noising", "Sigma", "Through", "Transport"]
 
@@ -307,7 +307,7 @@ class Composed:
         flow, divergence = self.transport(Scene(t, x, gammas, values, score, probe))
         weight = x.new_zeros(len(x)) if divergence is None else divergence
         for g, v in zip(gammas, values, strict=True):
-            gain = _inner(flow - v["velocity"], v["score"])
+            gain = dot(flow - v["velocity"], v["score"])
             if not self.transport.cancels:
                 gain = gain - v["velocity_divergence"]
             weight = weight + g * gain
@@ -352,9 +352,9 @@ class Composed:
         columns = []
         for i in self.tracked:
             v = values[i]
-            gain = _inner(flow - v["velocity"], v["score"]) - v["velocity_divergence"]
+            gain = dot(flow - v["velocity"], v["score"]) - v["velocity_divergence"]
             if push is not None:
-                gain = gain + _inner(push, v["score"])
+                gain = gain + dot(push, v["score"])
                 if isinstance(self.sigma, Tensor):
                     gain = gain + 0.5 * self._along_noise(self.composition.experts[i], t, x)
                 else:
@@ -369,7 +369,7 @@ class Composed:
 
         def one(direction: Tensor) -> Tensor:
             slope = torch.func.jvp(lambda y: expert.score(t, y), (x,), (direction,))[1]
-            return _inner(slope, direction)
+            return dot(slope, direction)
 
         return torch.func.vmap(one)(directions).sum(0)
 
@@ -391,7 +391,7 @@ class Composed:
                 moved = per_row(sigma, z) * z
             if not scores:
                 return {X: moved}
-            return {X: moved, LOG_DENSITY: torch.stack([_inner(moved, s) for s in scores], 1)}
+            return {X: moved, LOG_DENSITY: torch.stack([dot(moved, s) for s in scores], 1)}
 
         return MatrixFreeNoise(together, (X,), uniform=not scores)
 
@@ -405,10 +405,6 @@ class Composed:
         values, vectors = torch.linalg.eigh((self.sigma @ self.sigma.T).double())
         root: Tensor = vectors * values.clamp_min(0).sqrt() @ vectors.T
         return root
-
-
-def _inner(u: Tensor, v: Tensor) -> Tensor:
-    return flat_event(u * v).sum(1)
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:

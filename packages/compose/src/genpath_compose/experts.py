@@ -152,6 +152,11 @@ class Expert(ABC):
         return found
 
 
+def dot(u: Tensor, v: Tensor) -> Tensor:
+    """u·v of each row, ``(batch,)``."""
+    return flat_event(u * v).sum(1)
+
+
 SMOOTH = frozenset(FIELDS) - {"log_prob"}
 
 
@@ -173,7 +178,7 @@ def differentiated(
 
     def along(direction: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         (velocity, score), slopes = pushforward(lambda y: both(t, y), x, direction)
-        first, second = (flat_event(s * direction).sum(1) for s in slopes)
+        first, second = (dot(s, direction) for s in slopes)
         return velocity, score, first, second
 
     if probe is not None:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from genpath.errors import CapabilityError, DomainError, ShapeError
-from genpath.states import flat_event, per_row
+from genpath.states import per_row
 
-from .experts import FIELDS, Expert
+from .experts import FIELDS, Expert, dot
 from .normals import Normal
 from .tails import Tail
 
@@ -147,10 +147,6 @@ def either(*experts: Expert, weights: Sequence[float] | None = None) -> Mixture:
 
 
 # -- shared with superposition ----------------------------------------------------------------
-
-
-def dot(u: Tensor, v: Tensor) -> Tensor:
-    return flat_event(u * v).sum(1)
 
 
 def blend(shares: Tensor, fields: Sequence[Tensor]) -> Tensor:

@@ -34,7 +34,9 @@ from genpath.generators import MarkovGenerator
 from genpath.noises import ScalarNoise
 from genpath.parts import Parts
 from genpath.spaces import Euclidean
-from genpath.states import Field, batch_size, flat_event, per_row
+from genpath.states import Field, batch_size, per_row
+
+from .experts import dot
 
 __all__ = [
     "corrected",
@@ -50,10 +52,6 @@ __all__ = [
 
 LogDensity = Callable[[Tensor, Any], Tensor]
 """``(t, state) -> (batch,)``: the logarithm of a density that need not be normalised."""
-
-
-def _inner(u: Tensor, v: Tensor) -> Tensor:
-    return flat_event(u * v).sum(1)
 
 
 # -- the three conversions -------------------------------------------------------------------------
@@ -75,7 +73,7 @@ def transport_to_weight(velocity: Tensor, divergence: Tensor, score: Tensor) -> 
         >>> transport_to_weight(torch.ones(2, 1), torch.zeros(2), -x) + 0.0
         tensor([0., 2.])
     """
-    return -divergence - _inner(velocity, score)
+    return -divergence - dot(velocity, score)
 
 
 def diffusion_to_weight(sigma: Tensor | float, score: Tensor, divergence: Tensor) -> Tensor:
@@ -94,7 +92,7 @@ def diffusion_to_weight(sigma: Tensor | float, score: Tensor, divergence: Tensor
         >>> diffusion_to_weight(1.0, -x, -torch.ones(2))
         tensor([-0.5000,  1.5000])
     """
-    return 0.5 * sigma**2 * (divergence + _inner(score, score))
+    return 0.5 * sigma**2 * (divergence + dot(score, score))
 
 
 def diffusion_to_velocity(sigma: Tensor | float, score: Tensor) -> Tensor:
@@ -198,7 +196,7 @@ def matrix_potential(
         )
     spread = (covariance * (score_slopes + score[:, :, None] * score[:, None, :])).sum((1, 2))
     if covariance_divergence is not None:
-        spread = spread + 2 * _inner(covariance_divergence, score)
+        spread = spread + 2 * dot(covariance_divergence, score)
     if covariance_curvature is not None:
         spread = spread + covariance_curvature
     return rate - transport_to_weight(drift, drift_divergence, score) - 0.5 * spread

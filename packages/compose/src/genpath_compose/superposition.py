@@ -42,8 +42,8 @@ from genpath.spaces import Euclidean, Product
 from genpath.states import flat_event, per_row
 
 from .dynamics import LOG_DENSITY, PROBE, X
-from .experts import Expert
-from .mixtures import blend, dot, log_weights, require_alike
+from .experts import Expert, dot
+from .mixtures import blend, log_weights, require_alike
 
 __all__ = ["Agree", "Share", "Superposed", "both_of"]
 
