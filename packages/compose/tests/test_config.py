@@ -85,3 +85,24 @@ def test_a_bump_on_an_unknown_expert_is_refused(tmp_path):
     )
     with pytest.raises(DomainError, match="bumps name experts"):
         run_config(Config.from_yaml(text), tmp_path / "run")
+
+
+def test_particles_may_follow_one_expert(tmp_path):
+    """The law is the same, the motion and the weights are not."""
+    found = []
+    for index, follow in enumerate(("null", "top")):
+        text = CONFIG.replace("PRODUCT", "top ** 2").replace(
+            "    count: 100", f"    count: 4000\n    follow: {follow}"
+        )
+        run = run_config(Config.from_yaml(text), tmp_path / str(index))
+        with np.load(run.folder / "samples.npz") as file:
+            found.append(file["samples"])
+    assert not np.array_equal(*found)
+    for x in found:  # N((1, 0), 1/2) at t = 1
+        assert np.allclose(x.mean(0), [1, 0], atol=0.1) and np.allclose(x.var(0), 0.5, atol=0.1)
+
+
+def test_an_expert_to_follow_is_one_of_the_product(tmp_path):
+    text = CONFIG.replace("PRODUCT", "top").replace("    count: 100", "    follow: tip")
+    with pytest.raises(DomainError, match="follow an expert of the product"):
+        run_config(Config.from_yaml(text), tmp_path / "run")

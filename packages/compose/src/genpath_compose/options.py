@@ -149,6 +149,11 @@ class ComposeOptions:
     steps: int = option(500, help="of a uniform grid", minimum=1)
     end: float = option(0.99, help="the last time", above=0, maximum=1)
     sigma: float = option(1.0, help="σ of the noise: changes no law", minimum=0)
+    follow: str | None = option(
+        None,
+        help="the expert whose velocity particles follow, which needs divergences; null: the "
+        "sum of all, weighted by their exponents, which needs none",
+    )
     track: Literal["auto", "ito"] = option(
         "auto", help="log-densities: exact where experts have them, or all by Itô"
     )

@@ -24,6 +24,7 @@ from .bumps import bump
 from .certificates import certificate_figure
 from .components import SCHEDULES
 from .compositions import Composition, parse
+from .dynamics import Blend, Follow, Transport
 from .experts import Expert
 from .exponents import Exponent
 from .options import BumpOptions, ResampleOptions
@@ -60,6 +61,7 @@ class SampleComposition:
     steps: int = 500
     end: float = 0.99
     sigma: float = 1.0
+    follow: str | None = None
     track: Any = "auto"
     divergence: Any = "exact"
     chunk: int | None = None
@@ -93,16 +95,36 @@ class SampleComposition:
             return exponent
         return exponent + bump(options.quadratic, options.ramp, tau=options.tau)
 
+    def transport(self, target: Composition) -> Transport:
+        """v*: the velocity of the expert to follow, or the blend of all.
+
+        Raises:
+            DomainError: no expert of the product has that name.
+        """
+        if self.follow is None:
+            return Blend()
+        names = [term.expert.name for term in target.terms]
+        if self.follow not in names:
+            raise DomainError(
+                "stage.compose.sample",
+                "particles follow an expert of the product.",
+                got=repr(self.follow),
+                fix="the experts are: " + ", ".join(names),
+            )
+        return Follow(names.index(self.follow))
+
     def __call__(self, run: Run) -> None:
         with default_dtype(run.config), run.display.task("sample", self.steps) as task:
             settings = self.resample
+            target = self.composition()
             found = sample(
-                self.composition(),
+                target,
                 self.count,
                 run.rng("compose"),
                 steps=self.steps,
                 t_end=self.end,
                 sigma=self.sigma,
+                transport=self.transport(target),
                 policy=self.policy,
                 margin=self.margin,
                 resample=Resample(
