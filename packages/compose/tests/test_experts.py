@@ -9,6 +9,8 @@ from torch import Tensor
 from genpath import Euclidean, Gaussian, Model
 from genpath.errors import CapabilityError, DomainError, ShapeError
 from genpath.schedules import Scalar
+from genpath_compose.alignment import aligned
+from genpath_compose.components import boxes
 from genpath_compose.compositions import Composition, parse
 from genpath_compose.experts import ExactExpert, Expert, FieldExpert, Reward
 from genpath_compose.exponents import Exponent, exponent
@@ -263,3 +265,17 @@ def test_tails_of_compact_data():
     torch.testing.assert_close(tail.linear(t), 3 * torch.tensor([0.0, 0.5**0.5 / 2]).double())
     assert affine_tail(linear_schedule()).linear is None
     assert flat_tail().precisions(t).shape == (2, 1, 1)
+
+
+def test_a_renamed_expert_keeps_what_it_is():
+    """Its schedule, coordinates and clock: an aligned one can be aligned again."""
+    inner = boxes([[-1.0]], [[1.0]], None, "linear")
+    moved = aligned(inner, trigonometric_schedule()).named("moved")
+    assert (moved.name, moved.affine) == ("moved", trigonometric_schedule())
+    back = aligned(moved, linear_schedule())
+    t, x = torch.tensor([0.4], dtype=torch.float64), torch.tensor([[0.3]], dtype=torch.float64)
+    assert torch.allclose(back.score(t, x), inner.score(t, x), atol=1e-10)
+    lifted = Lifted(inner, (1,), 3).named("part")
+    assert (lifted.name, lifted.event_shape) == ("part[1]", (3,))
+    slow = Reparameterised(inner, Scalar(lambda t: t * t)).named("slow")
+    assert slow.name == "slow" and slow.support is inner.support

@@ -30,7 +30,7 @@ from genpath.states import flat_event, per_row
 
 from .compositions import Composition
 from .experts import Expert, Reward
-from .lifted import Reparameterised
+from .lifted import Reparameterised, Seen
 from .normals import Normal
 from .tails import Tail
 
@@ -40,12 +40,13 @@ KNOTS, NEWTON = 2049, 4
 
 
 @dataclass(frozen=True, eq=False)
-class Rescaled(Expert):
+class Rescaled(Seen):
     """The law of c(t) x_t for x_t of an expert.
 
     Args:
         expert: any.
         scale: c > 0, with its rate.
+        affine: the schedule that the scaled expert has, if it is known to have one.
 
     Raises:
         DomainError: c is not positive.
@@ -59,8 +60,8 @@ class Rescaled(Expert):
         (tensor([[-1.]]), tensor([[2.]]))
     """
 
-    expert: Expert
     scale: Scalar
+    affine: AffineSchedule | None = None
     tail: Tail | None = field(init=False)
     start: Normal | None = field(init=False)
 
@@ -79,24 +80,6 @@ class Rescaled(Expert):
             law = Normal(first * law.mean, law.precision / first**2, law.dtype)
         for name, value in (("tail", tail), ("start", law), ("times", self.expert.times)):
             object.__setattr__(self, name, value)
-
-    def named(self, name: str) -> Expert:
-        return Rescaled(self.expert.named(name), self.scale)
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The expert's name."""
-        return self.expert.name
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The expert's."""
-        return self.expert.event_shape
-
-    @property
-    def has(self) -> frozenset[str]:  # type: ignore[override]
-        """What the expert has."""
-        return self.expert.has
 
     @property
     def support(self) -> Callable[[Tensor], Tensor] | None:  # type: ignore[override]
@@ -267,9 +250,7 @@ def aligned(expert: Expert, target: AffineSchedule, source: AffineSchedule | Non
     if own is target:
         return expert
     clock, scale = matching_clock(own, target)
-    found = Rescaled(Reparameterised(expert, clock), scale)
-    object.__setattr__(found, "affine", target)
-    return found
+    return Rescaled(Reparameterised(expert, clock), scale, target)
 
 
 def align(composition: Composition, target: AffineSchedule) -> Composition:

@@ -9,7 +9,7 @@ r"""Experts seen otherwise: on some coordinates of a larger state, or run by ano
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -26,7 +26,41 @@ __all__ = ["Lifted", "Reparameterised"]
 
 
 @dataclass(frozen=True, eq=False)
-class Lifted(Expert):
+class Seen(Expert):
+    """An expert through which another is seen: it has the other's name, points, fields and support.
+
+    Args:
+        expert: the other.
+    """
+
+    expert: Expert
+
+    def named(self, name: str) -> Expert:
+        return replace(self, expert=self.expert.named(name))
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The expert's name."""
+        return self.expert.name
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The expert's."""
+        return self.expert.event_shape
+
+    @property
+    def has(self) -> frozenset[str]:  # type: ignore[override]
+        """What the expert has."""
+        return self.expert.has
+
+    @property
+    def support(self) -> Callable[[Tensor], Tensor] | None:  # type: ignore[override]
+        """The expert's."""
+        return self.expert.support
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted(Seen):
     """An expert on some coordinates of a larger space: q̃(x) = q(x_I).
 
     Score and velocity are 0 outside I, divergences are those of the expert (course, L8.2).
@@ -47,7 +81,6 @@ class Lifted(Expert):
         tensor([[ 0., -3.]])
     """
 
-    expert: Expert
     coordinates: tuple[int, ...]
     size: int
     tail: Tail | None = field(init=False)
@@ -82,11 +115,6 @@ class Lifted(Expert):
         return (self.size,)
 
     @property
-    def has(self) -> frozenset[str]:  # type: ignore[override]
-        """What the expert has."""
-        return self.expert.has
-
-    @property
     def support(self) -> Callable[[Tensor], Tensor] | None:  # type: ignore[override]
         """The cylinder over the expert's support."""
         inner = self.expert.support
@@ -100,9 +128,6 @@ class Lifted(Expert):
         found = self.expert.fields(names, t, x[:, index], part)
         return {name: self._embedded(value, x) for name, value in found.items()}
 
-    def named(self, name: str) -> Expert:
-        return Lifted(self.expert.named(name), self.coordinates, self.size)
-
     def _embedded(self, value: Tensor, x: Tensor) -> Tensor:
         if value.dim() == 1:
             return value
@@ -114,7 +139,7 @@ class Lifted(Expert):
 
 
 @dataclass(frozen=True, eq=False)
-class Reparameterised(Expert):
+class Reparameterised(Seen):
     """An expert run by another clock: q_{τ(t)}, with velocity τ̇ v_{τ(t)} (course, L8.26).
 
     Aligning the clocks of two experts does not make a composition exist: their noise levels at a
@@ -132,7 +157,6 @@ class Reparameterised(Expert):
         tensor([[0.2500]])
     """
 
-    expert: Expert
     clock: Scalar
     tail: Tail | None = field(init=False)
     start: Normal | None = field(init=False)
@@ -157,29 +181,6 @@ class Reparameterised(Expert):
         object.__setattr__(self, "tail", tail)
         start = self.expert.start if float(ends[0]) == 0 else None
         object.__setattr__(self, "start", start)
-
-    def named(self, name: str) -> Expert:
-        return Reparameterised(self.expert.named(name), self.clock)
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The expert's name."""
-        return self.expert.name
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The expert's."""
-        return self.expert.event_shape
-
-    @property
-    def has(self) -> frozenset[str]:  # type: ignore[override]
-        """What the expert has."""
-        return self.expert.has
-
-    @property
-    def support(self) -> Callable[[Tensor], Tensor] | None:  # type: ignore[override]
-        """The expert's."""
-        return self.expert.support
 
     def fields(
         self, names: Iterable[str], t: Tensor, x: Tensor, probe: Tensor | None = None

@@ -168,6 +168,7 @@ def log_weights(weights: Sequence[float] | None, count: int, where: str) -> tupl
 
 
 def require_alike(experts: Sequence[Expert], where: str) -> None:
+    """Refuse no expert, and experts on points of different shapes."""
     if not experts:
         raise DomainError(where, "it has one expert or more.", got="none")
     if len({e.event_shape for e in experts}) > 1:

@@ -95,6 +95,7 @@ def curvature(composition: Composition, t: float, x: Tensor) -> Tensor:
 
 
 def log_integral(composition: Composition, t: float, radius: float) -> float:
+    """log ∫ h_t over [−radius, radius], by the trapezoidal rule."""
     x = torch.linspace(-radius, radius, 6001, dtype=DOUBLE)
     at = torch.full((len(x),), t, dtype=DOUBLE)
     found = composition.log_density(at, x[:, None])

@@ -68,6 +68,7 @@ def base_rates() -> Tensor:
 
 
 def five_composed() -> ChainComposition:
+    """Three chains on five states, one exponent that moves and one that is negative."""
     return ChainComposition(chains_of_five(), [wobble(), 0.8, -0.5], base_rates())
 
 

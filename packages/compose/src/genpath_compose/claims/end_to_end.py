@@ -89,6 +89,7 @@ Runs = tuple[Run, ...]
 
 
 def in_all(change: Callable[[Run], Run]) -> Callable[[Runs], Runs]:
+    """The change, made to each of several runs."""
     return lambda runs: tuple(change(run) for run in runs)
 
 

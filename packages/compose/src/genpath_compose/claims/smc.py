@@ -69,6 +69,7 @@ Rule = Callable[..., Resample]
 
 
 def population(rng: torch.Generator, count: int = ROWS) -> Tensor:
+    """Rows of N(0, v0): ``(count, 1)``."""
     return math.sqrt(V0) * torch.randn(count, 1, generator=rng, dtype=DOUBLE)
 
 
@@ -103,14 +104,17 @@ def faulty(change: Callable[[Carry, Carry], Carry]) -> Callable[[Rule], Rule]:
 
 
 def not_reset(before: Carry, after: Carry) -> Carry:
+    """Weights that are kept although their rows were redrawn."""
     return replace(after, log_weight=before.log_weight)
 
 
 def not_gathered(before: Carry, after: Carry) -> Carry:
+    """Rows that stay although weights begin again."""
     return replace(after, state=before.state)
 
 
 def not_booked(before: Carry, after: Carry) -> Carry:
+    """A block whose factor of the normaliser is lost."""
     booked = before.memory.get("smc.log_normaliser", torch.zeros(ROWS, dtype=DOUBLE))
     return replace(after, memory={**after.memory, "smc.log_normaliser": booked})
 

@@ -56,6 +56,7 @@ def base() -> MarkovGenerator:
 
 
 def reward_of(x: Tensor) -> Tensor:
+    """A quadratic reward of points ``(n, 1)``."""
     return 0.2 + 0.7 * x[:, 0] - 0.3 * x[:, 0] ** 2
 
 
@@ -84,10 +85,12 @@ def tilted(m: float, v: float, c: float, a: float, b: float) -> Tensor:
 
 
 def powers_of(x: Tensor) -> Tensor:
+    """1, x and x² of ``(n,)``: ``(n, 3)``."""
     return torch.stack([torch.ones_like(x), x, x * x], 1)
 
 
 def standard(count: int, rng: torch.Generator) -> Tensor:
+    """Rows of N(0, 1): ``(count, 1)``."""
     return torch.randn(count, 1, generator=rng, dtype=DOUBLE)
 
 
@@ -192,6 +195,7 @@ def euler_matrix(rates: Tensor, h: float) -> Tensor:
 
 
 def letter_value(t: Tensor, x: Tensor) -> Tensor:
+    """A value of letters that grows with time."""
     return (0.2 + 0.8 * t) * torch.tensor(SCORES, dtype=DOUBLE)[x]
 
 

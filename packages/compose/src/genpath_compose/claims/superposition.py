@@ -42,6 +42,7 @@ def experts_of(size: int) -> list[Expert]:
 
 
 def points_of(size: int, trial: Trial, count: int = 24) -> tuple[Tensor, Tensor]:
+    """Times inside (0, 1), and normal points ``(count, size)``."""
     x = torch.randn(count, size, generator=trial.rng("points"), dtype=DOUBLE)
     return torch.linspace(0.15, 0.9, count, dtype=DOUBLE), x
 
@@ -58,6 +59,7 @@ def log_densities(t: Tensor, x: Tensor) -> Tensor:
 
 
 def rate_of(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """The derivative in time of a function of times."""
     found: Tensor = torch.func.jvp(function, (t,), (torch.ones_like(t),))[1]
     return found
 
