@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from genpath.errors import CapabilityError, DomainError, NumericalError, ShapeError
 from genpath.grids import TimeGrid
 from genpath.schedules import Scalar
+from genpath_compose.certificates import certify
 from genpath_compose.claims._scenes import collapse_toy, normal_expert
 from genpath_compose.components import boxes
 from genpath_compose.compositions import Composition
@@ -17,7 +19,8 @@ from genpath_compose.errors import PathCollapseError, PathCollapseWarning, Repai
 from genpath_compose.experts import DiffusionExpert, FieldExpert, Reward
 from genpath_compose.exponents import Exponent
 from genpath_compose.normals import Normal
-from genpath_compose.sampling import sample
+from genpath_compose.particles import Particles
+from genpath_compose.sampling import ComposedSample, sample
 from genpath_compose.smc import Resample
 from genpath_compose.tails import Tail
 from genpath_interpolants.schedules import linear_schedule, trigonometric_schedule
@@ -138,13 +141,27 @@ def test_a_policy_of_warning_samples_and_doubts(rng):
     assert "DOUBT: the path is not certified" in found.report()
 
 
-def test_weights_that_are_worth_little_are_doubted(rng):
-    found = sample(
-        normal_expert(0, 1.0, linear_schedule(), "q") ** 60.0,
-        400, rng, steps=50, resample=Resample(when="never"), sigma=0.0, dtype=DOUBLE,
-        start=Normal.isotropic((1,), 3.0),
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, None),
+        ({"log_weight": torch.full((400,), -math.inf).index_fill(0, torch.tensor(0), 0.0)},
+         "the final weights are worth 0.25%"),
+        ({"ess": torch.tensor([400.0, 2.0])}, "before a resampling the weights were worth 0.50%"),
+        ({"ancestors": torch.arange(400) // 25}, "all particles descend from 16 of 400"),
+        ({"state": {"x": torch.full((400, 1), math.nan)}}, "some particles are not finite"),
+    ],
+)  # fmt: skip
+def test_numbers_that_forbid_trust_are_doubted(changed, words):
+    fine = Particles(
+        {"x": torch.zeros(400, 1)}, torch.zeros(400), ess=torch.tensor([400.0, 400.0]),
+        ancestors=torch.arange(400),
     )  # fmt: skip
-    assert found.metrics["compose/final_ess"] < 0.05
+    target = still().composition()
+    found = ComposedSample(replace(fine, **changed), target, certify(target))
+    assert len(found.doubts) == (words is not None)
+    assert all(words in doubt for doubt in found.doubts)
+    assert ("DOUBT" in found.report()) == (words is not None)
 
 
 def test_a_repair_keeps_the_ends_and_is_reported(rng):
