@@ -8,6 +8,9 @@ import pytest
 from genpath.config import Config
 from genpath.errors import ConfigError, DomainError
 from genpath.run.commands import run_config
+from genpath_compose import components
+from genpath_compose.dynamics import Blend, Follow
+from genpath_compose.stages import SampleComposition
 
 CONFIG = """
 precision: float64
@@ -106,3 +109,12 @@ def test_an_expert_to_follow_is_one_of_the_product(tmp_path):
     text = CONFIG.replace("PRODUCT", "top").replace("    count: 100", "    follow: tip")
     with pytest.raises(DomainError, match="follow an expert of the product"):
         run_config(Config.from_yaml(text), tmp_path / "run")
+
+
+def test_the_expert_that_is_followed_is_the_one_that_was_named():
+    experts = {name: components.boxes([[0.0]], [[1.0]], None, "linear") for name in ("a", "b")}
+    for index, name in enumerate(experts):
+        stage = SampleComposition(experts, "a * b", follow=name)
+        assert stage.transport(stage.composition()) == Follow(index)
+    stage = SampleComposition(experts, "a * b")
+    assert stage.transport(stage.composition()) == Blend()
