@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from genpath.config import Config
 from genpath.errors import ConfigError, DomainError
 from genpath.run.commands import run_config
 from genpath_compose import components
 from genpath_compose.dynamics import Blend, Follow
+from genpath_compose.options import BumpOptions
 from genpath_compose.stages import SampleComposition
 
 CONFIG = """
@@ -118,3 +120,13 @@ def test_the_expert_that_is_followed_is_the_one_that_was_named():
         assert stage.transport(stage.composition()) == Follow(index)
     stage = SampleComposition(experts, "a * b")
     assert stage.transport(stage.composition()) == Blend()
+
+
+def test_bumps_of_a_config_raise_the_exponent_that_they_name():
+    experts = {name: components.boxes([[0.0]], [[1.0]], None, "linear") for name in ("a", "b")}
+    bumps = {"b": BumpOptions(quadratic=3.0, ramp=2.0, tau=0.5)}
+    first, second = SampleComposition(experts, "a / b", bumps=bumps).composition().exponents
+    t = torch.tensor([0.0, 0.02, 0.98, 1.0], dtype=torch.float64)
+    raised = -1 + 3 * t * (1 - t) + 2 * torch.minimum(t, 0.5 * (1 - t))  # far from the kink
+    assert torch.equal(first(t), torch.ones_like(t))
+    assert torch.allclose(second(t), raised, atol=1e-9)
