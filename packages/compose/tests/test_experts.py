@@ -9,6 +9,7 @@ from torch import Tensor
 from genpath import Euclidean, Gaussian, Model
 from genpath.errors import CapabilityError, DomainError, ShapeError
 from genpath.schedules import Scalar
+from genpath_compose import components
 from genpath_compose.alignment import aligned
 from genpath_compose.components import boxes
 from genpath_compose.compositions import Composition, parse
@@ -279,3 +280,33 @@ def test_a_renamed_expert_keeps_what_it_is():
     assert (lifted.name, lifted.event_shape) == ("part[1]", (3,))
     slow = Reparameterised(inner, Scalar(lambda t: t * t)).named("slow")
     assert slow.name == "slow" and slow.support is inner.support
+
+
+def test_the_tail_of_a_run_is_as_wide_as_its_data_are_said_to_be(monkeypatch):
+    """α² + β² s² in place of α², at t = ½ of the linear path: 1/(¼ + ¼ · 4)."""
+    path = LinearPath(Euclidean(1), base="gaussian")
+    model = Model(lambda t, x: -x, path, Gaussian((1,)), "velocity")
+    monkeypatch.setattr(components, "load_model", lambda folder: model)
+    half = torch.tensor([0.5], dtype=torch.float64)
+    for std, expected in ((None, 4.0), (2.0, 0.8)):
+        tail = components.run("anywhere", std, None).tail
+        assert tail is not None and torch.allclose(
+            tail.precisions(half), torch.tensor(expected).double()
+        )
+
+
+@pytest.mark.parametrize(
+    ("base", "law", "known"),
+    [("gaussian", Gaussian((1,)), True), ("any", Gaussian((1,)), False),
+     ("gaussian", Gaussian((1,), std=2.0), False)],
+)  # fmt: skip
+def test_a_model_states_its_schedule_where_it_starts_from_standard_noise(base, law, known):
+    """Pairs that depend on each other, or another base, cannot be run on another schedule."""
+    path = LinearPath(Euclidean(1), base=base)
+    predict = "velocity" if base == "gaussian" else "velocity+score"
+    if predict not in path.predictions:
+        path = LinearPath(Euclidean(1), linear_schedule("sqrt"), base)
+    model = Model(
+        lambda t, x: torch.stack([x, -x], 1) if "+" in predict else -x, path, law, predict
+    )
+    assert (ModelExpert(model).affine is not None) == known
